@@ -1,0 +1,54 @@
+/* file.h - reading whole files, mapping large ones, and writing so that nothing is ever half written or overwritten. */
+#ifndef ACE_BASE_FILE_H
+#define ACE_BASE_FILE_H
+
+#include <acestep.h>
+
+/* A file mapped read-only. `data` may be NULL for an empty file. The mapping survives the file's removal. */
+typedef struct ace_map {
+    char *path;
+    const uint8_t *data;
+    size_t size;
+} ace_map;
+
+bool ace_map_open(ace_map *map, const char *path, ace_error *error);
+void ace_map_close(ace_map *map);
+
+/* The whole file, NUL-terminated behind its `*size` bytes; refuses files over `limit` bytes. Caller frees. */
+char *ace_read_file(const char *path, size_t limit, size_t *size, ace_error *error);
+
+bool ace_path_exists(const char *path);
+bool ace_path_is_directory(const char *path);
+
+/* "a/b" from "a" and "b"; caller frees. */
+char *ace_path_join(const char *directory, const char *name, ace_error *error);
+
+/* The names in a directory, sorted bytewise, "." and ".." left out. Free with ace_names_free(). */
+typedef struct ace_names {
+    char **names;
+    size_t count;
+} ace_names;
+
+bool ace_list_directory(const char *path, ace_names *names, ace_error *error);
+void ace_names_free(ace_names *names);
+
+/* A file that appears under its final name only when it is complete. It is written under a temporary name in the same
+ * directory; commit() syncs and renames it. Unless `replace` is set an existing file of that name is an error, at
+ * begin and again, atomically, at commit. abandon() removes the temporary file and is safe after commit. */
+typedef struct ace_new_file {
+    char *path, *temporary;
+    int fd; /* -1 when closed */
+    bool replace;
+} ace_new_file;
+
+bool ace_new_file_begin(ace_new_file *file, const char *path, bool replace, ace_error *error);
+bool ace_new_file_commit(ace_new_file *file, ace_error *error);
+void ace_new_file_abandon(ace_new_file *file);
+
+/* Writes all bytes to fd. `path` is for the error message only; a full disk is named as such. */
+bool ace_write_all(int fd, const void *bytes, size_t n, const char *path, ace_error *error);
+
+/* A nameless temporary file in the directory of `path` (it vanishes with the process); returns an fd, -1 on error. */
+int ace_spool_open(const char *path, ace_error *error);
+
+#endif

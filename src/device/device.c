@@ -1,0 +1,431 @@
+#include "device/backend.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+
+/* ---- the sticky failure -------------------------------------------------------------------------------------- */
+
+static bool running(ace_device *dev)
+{
+    if (dev->failure.status != ACE_OK) return false;
+    if (dev->stop && atomic_load_explicit(dev->stop, memory_order_relaxed))
+        return ace_fail(&dev->failure, ACE_CANCELLED, "stopped");
+    return true;
+}
+
+bool ace_device_ok(const ace_device *dev, ace_error *error)
+{
+    if (dev->failure.status == ACE_OK) return true;
+    return ace_fail(error, dev->failure.status, "%s", dev->failure.message);
+}
+
+void ace_device_clear(ace_device *dev)
+{
+    dev->failure = (ace_error){0};
+}
+
+void ace_device_fail(ace_device *dev, const ace_error *error)
+{
+    if (dev->failure.status == ACE_OK) dev->failure = *error;
+}
+
+/* Checks a condition that only a bug in model code can break. */
+static bool require(ace_device *dev, bool condition, const char *operation, const char *what)
+{
+    if (!condition)
+        ace_fail(&dev->failure, ACE_ERROR_INTERNAL, "%s called with %s: this is a bug, please report it", operation,
+                 what);
+    return condition;
+}
+
+/* ---- opening ------------------------------------------------------------------------------------------------- */
+
+void ace_device_close(ace_device *dev)
+{
+    if (!dev) return;
+    if (dev->scratch) dev->ops->free(dev, dev->scratch);
+    dev->ops->close(dev);
+    free(dev);
+}
+
+const char *ace_device_name(const ace_device *dev)
+{
+    return dev->name;
+}
+
+bool ace_device_is_meter(const ace_device *dev)
+{
+    return dev->meter;
+}
+
+ace_dtype ace_device_act(const ace_device *dev)
+{
+    return dev->act;
+}
+
+/* ---- counts -------------------------------------------------------------------------------------------------- */
+
+ace_device_stats ace_device_get_stats(const ace_device *dev)
+{
+    return dev->stats;
+}
+
+static void raise_peak(ace_device *dev)
+{
+    ace_device_stats *s = &dev->stats;
+    if (s->scratch_bytes > s->scratch_peak) s->scratch_peak = s->scratch_bytes;
+    size_t total = s->weight_bytes + s->scratch_bytes + s->workspace;
+    if (total > s->total_peak) s->total_peak = total;
+}
+
+void ace_device_reset_peak(ace_device *dev)
+{
+    dev->stats.scratch_peak = 0;
+    dev->stats.total_peak = 0;
+    raise_peak(dev);
+}
+
+static void count_work(ace_device *dev, double flops, double bytes)
+{
+    dev->stats.flops += flops;
+    dev->stats.bytes_moved += bytes;
+}
+
+static double mat_bytes(ace_mat m)
+{
+    return m.dtype < ACE_DTYPE_COUNT ? (double)m.rows * (double)m.cols * (double)ace_mat_element(m) : 0;
+}
+
+/* ---- scratch ------------------------------------------------------------------------------------------------- */
+
+bool ace_scratch_reserve(ace_device *dev, size_t bytes, ace_error *error)
+{
+    if (dev->meter) return true;
+    if (dev->stats.scratch_bytes != 0)
+        return ace_fail(error, ACE_ERROR_INTERNAL, "scratch reserved while in use: this is a bug, please report it");
+    if (dev->scratch) dev->ops->free(dev, dev->scratch);
+    dev->scratch_limit = 0;
+    dev->scratch = bytes ? dev->ops->alloc(dev, bytes, "the working memory of this request", error) : NULL;
+    if (bytes && !dev->scratch) return false;
+    dev->scratch_limit = bytes;
+    return true;
+}
+
+size_t ace_scratch_mark(const ace_device *dev)
+{
+    return dev->stats.scratch_bytes;
+}
+
+void ace_scratch_release(ace_device *dev, size_t mark)
+{
+    dev->stats.scratch_bytes = mark;
+}
+
+/* The address of `bytes` on top of the stack; NULL on the meter and after a failure. */
+static void *push(ace_device *dev, size_t bytes)
+{
+    if (!running(dev)) return NULL;
+    size_t start = dev->stats.scratch_bytes,
+           padded = (bytes + ACE_SCRATCH_ALIGN - 1) / ACE_SCRATCH_ALIGN * ACE_SCRATCH_ALIGN;
+    if (padded < bytes || padded > dev->scratch_limit - start) {
+        ace_fail(&dev->failure, ACE_ERROR_INTERNAL,
+                 "working memory of %zu bytes exceeded by a request for %zu more: this is a bug in the plan, please "
+                 "report it",
+                 dev->scratch_limit, bytes);
+        return NULL;
+    }
+    dev->stats.scratch_bytes = start + padded;
+    raise_peak(dev);
+    return dev->scratch ? dev->scratch + start : NULL;
+}
+
+ace_mat ace_scratch(ace_device *dev, ace_dtype dtype, int64_t rows, int64_t cols)
+{
+    ace_mat m = {NULL, dtype, rows, cols, cols};
+    size_t count = 0, bytes = 0;
+    bool fits = rows >= 0 && cols >= 0 && ace_mul_size((size_t)rows, (size_t)cols, &count) &&
+                ace_mul_size(count, ace_dtype_block_bytes(dtype), &bytes);
+    if (require(dev, fits, "ace_scratch", "an impossible size")) m.data = push(dev, bytes);
+    return m;
+}
+
+float *ace_scratch_host(ace_device *dev, int64_t count)
+{
+    return ace_scratch(dev, ACE_F32, 1, count).data;
+}
+
+ace_mat ace_rows(ace_mat m, int64_t first, int64_t count)
+{
+    if (m.data) m.data = ace_mat_row(m, first);
+    m.rows = count;
+    return m;
+}
+
+ace_mat ace_cols(ace_mat m, int64_t first, int64_t count)
+{
+    if (m.data) m.data = (char *)m.data + (size_t)first * ace_mat_element(m);
+    m.cols = count;
+    return m;
+}
+
+ace_mat ace_reshape(ace_mat m, int64_t rows, int64_t cols)
+{
+    bool possible = m.stride == m.cols && rows * cols == m.rows * m.cols;
+    return (ace_mat){m.data, m.dtype, possible ? rows : -1, cols, cols};
+}
+
+/* ---- checks -------------------------------------------------------------------------------------------------- */
+
+static bool is(ace_mat m, int64_t rows, int64_t cols)
+{
+    return m.rows == rows && m.cols == cols && m.stride >= m.cols;
+}
+
+static bool f32_or_act(const ace_device *dev, ace_mat m)
+{
+    return m.dtype == ACE_F32 || m.dtype == dev->act;
+}
+
+static bool vector_of(const ace_weight *w, int64_t n)
+{
+    return !w || (w->desc.kind == ACE_WEIGHT_VECTOR && w->desc.n == n);
+}
+
+static bool row_of(ace_mat m, int64_t n)
+{
+    return m.rows == 0 || (m.dtype == ACE_F32 && is(m, 1, n));
+}
+
+/* Optional matrices are absent when all zero: the meter's matrices have no data, so rows tell. */
+static bool residual_fits(ace_mat m, int64_t rows, int64_t cols)
+{
+    return m.rows == 0 || (m.dtype == ACE_F32 && is(m, rows, cols));
+}
+
+static bool epilogue_fits(const ace_device *dev, const ace_epilogue *e, int64_t rows, int64_t cols)
+{
+    if (!vector_of(e->bias, cols) || !row_of(e->gate, cols) || !residual_fits(e->residual, rows, cols)) return false;
+    if (!e->snake) return true;
+    return is(e->act, rows, cols) && f32_or_act(dev, e->act) && vector_of(e->snake->alpha, cols) &&
+           vector_of(e->snake->inv_beta, cols);
+}
+
+/* True when the call is to be carried out by the backend. */
+static bool proceed(ace_device *dev, bool fits, const char *operation, int64_t rows)
+{
+    return running(dev) && require(dev, fits, operation, "matrices that do not fit") && rows > 0 && !dev->meter;
+}
+
+/* ---- transfers ----------------------------------------------------------------------------------------------- */
+
+void ace_upload(ace_device *dev, ace_mat y, const float *host)
+{
+    if (proceed(dev, f32_or_act(dev, y), "ace_upload", y.rows)) dev->ops->upload(dev, y, host);
+}
+
+void ace_download(ace_device *dev, float *host, ace_mat x)
+{
+    if (proceed(dev, f32_or_act(dev, x), "ace_download", x.rows)) dev->ops->download(dev, host, x);
+}
+
+/* ---- weights ------------------------------------------------------------------------------------------------- */
+
+ace_dtype ace_weight_stored_dtype(const ace_device *dev, const ace_weight_desc *desc)
+{
+    switch (desc->kind) {
+    case ACE_WEIGHT_PRODUCT:
+    case ACE_WEIGHT_GATED:
+        return dev->act;
+    case ACE_WEIGHT_TABLE:
+        return desc->keep_bf16 || dev->act == ACE_BF16 ? ACE_BF16 : ACE_F32;
+    case ACE_WEIGHT_VECTOR:
+        break;
+    }
+    return ACE_F32;
+}
+
+ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row_reader reader, void *context)
+{
+    if (!running(dev)) return NULL;
+    bool fits = desc->n > 0 && desc->k > 0 && desc->taps > 0 && desc->k % desc->taps == 0 &&
+                (desc->kind != ACE_WEIGHT_VECTOR || desc->k == 1) &&
+                (desc->kind != ACE_WEIGHT_GATED || desc->n % 2 == 0);
+    if (!require(dev, fits, "ace_weight_new", desc->name)) return NULL;
+    ace_error *failure = &dev->failure;
+    ace_weight *w = ace_calloc(1, sizeof *w, "a weight", failure);
+    if (!w) return NULL;
+    w->desc = *desc;
+    w->desc.name = NULL;
+    w->dtype = ace_weight_stored_dtype(dev, desc);
+    w->bytes = dev->ops->weight_bytes(dev, desc);
+    if (!dev->meter) {
+        w->data = dev->ops->alloc(dev, w->bytes, desc->name, failure);
+        if (!w->data || !dev->ops->weight_pack(dev, w, reader, context, failure)) {
+            if (w->data) dev->ops->free(dev, w->data);
+            free(w);
+            return NULL;
+        }
+    }
+    dev->stats.weight_bytes += w->bytes;
+    raise_peak(dev);
+    return w;
+}
+
+void ace_weight_free(ace_device *dev, ace_weight *w)
+{
+    if (!w) return;
+    if (w->data) dev->ops->free(dev, w->data);
+    dev->stats.weight_bytes -= w->bytes;
+    free(w);
+}
+
+int64_t ace_weight_n(const ace_weight *weight)
+{
+    return weight->desc.n;
+}
+
+int64_t ace_weight_k(const ace_weight *weight)
+{
+    return weight->desc.k;
+}
+
+/* ---- operations ---------------------------------------------------------------------------------------------- */
+
+static void product(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
+                    const ace_epilogue *e, const char *name)
+{
+    static const ace_epilogue nothing;
+    if (!e) e = &nothing;
+    if (!running(dev) || !require(dev, w && w->desc.kind == ACE_WEIGHT_PRODUCT, name, "no weight")) return;
+    int64_t n = w->desc.n, k = w->desc.k;
+    bool store = y.rows > 0 || !e->snake;
+    int64_t rows = store ? y.rows : e->act.rows;
+    bool fits = x.dtype == dev->act && x.cols * w->desc.taps == k && x.stride >= x.cols &&
+                (!store || (is(y, rows, n) && f32_or_act(dev, y))) && epilogue_fits(dev, e, rows, n) &&
+                conv->stride > 0 && conv->dilation > 0;
+    if (running(dev) && fits)
+        count_work(dev, 2.0 * (double)rows * (double)n * (double)k,
+                   (double)w->bytes + mat_bytes(x) + mat_bytes(y) + mat_bytes(e->residual) + mat_bytes(e->act));
+    if (proceed(dev, fits, name, rows)) dev->ops->conv1d(dev, y, x, w, conv, e);
+}
+
+void ace_linear(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_epilogue *epilogue)
+{
+    static const ace_conv linear = {.stride = 1, .dilation = 1};
+    if (!running(dev) || !require(dev, w && w->desc.taps == 1 && (x.rows == y.rows || y.rows == 0), "ace_linear",
+                                  "matrices that do not fit"))
+        return;
+    product(dev, y, x, w, &linear, epilogue, "ace_linear");
+}
+
+void ace_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
+                const ace_epilogue *epilogue)
+{
+    product(dev, y, x, w, conv, epilogue, "ace_conv1d");
+}
+
+void ace_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w)
+{
+    if (!running(dev) || !require(dev, w && w->desc.kind == ACE_WEIGHT_GATED, "ace_linear_silu_mul", "no gated weight"))
+        return;
+    bool fits = x.dtype == dev->act && y.dtype == dev->act && is(x, y.rows, w->desc.k) && is(y, y.rows, w->desc.n / 2);
+    if (fits)
+        count_work(dev, 2.0 * (double)y.rows * (double)w->desc.n * (double)w->desc.k,
+                   (double)w->bytes + mat_bytes(x) + mat_bytes(y));
+    if (proceed(dev, fits, "ace_linear_silu_mul", y.rows)) dev->ops->linear_silu_mul(dev, y, x, w);
+}
+
+void ace_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake)
+{
+    bool fits = x.dtype == ACE_F32 && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols) &&
+                vector_of(snake->alpha, y.cols) && vector_of(snake->inv_beta, y.cols);
+    count_work(dev, 0, mat_bytes(x) + mat_bytes(y));
+    if (proceed(dev, fits, "ace_snake", y.rows)) dev->ops->snake(dev, y, x, snake);
+}
+
+void ace_rms_norm(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, float eps, ace_mat scale, ace_mat shift)
+{
+    bool fits = w && x.dtype == ACE_F32 && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols) &&
+                vector_of(w, y.cols) && row_of(scale, y.cols) && row_of(shift, y.cols);
+    count_work(dev, 0, mat_bytes(x) + mat_bytes(y));
+    if (proceed(dev, fits, "ace_rms_norm", y.rows)) dev->ops->rms_norm(dev, y, x, w, eps, scale, shift);
+}
+
+void ace_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weight *w, float eps, ace_mat rope,
+                        int64_t first_position)
+{
+    bool fits = w && f32_or_act(dev, x) && head_dim > 0 && head_dim % 2 == 0 && x.cols % head_dim == 0 &&
+                is(x, x.rows, x.cols) && vector_of(w, head_dim) &&
+                (rope.rows == 0 || (rope.dtype == ACE_F32 && rope.cols == head_dim && first_position >= 0 &&
+                                    first_position + x.rows <= rope.rows));
+    count_work(dev, 0, 2 * mat_bytes(x));
+    if (proceed(dev, fits, "ace_head_norm_rope", x.rows))
+        dev->ops->head_norm_rope(dev, x, head_dim, w, eps, rope, first_position);
+}
+
+/* Pairs (query, key) that the mask lets through. */
+static double attended(const ace_attention_shape *s, int64_t queries, int64_t keys)
+{
+    double pairs = 0;
+    if (s->mask == ACE_MASK_FULL) return (double)queries * (double)keys;
+    for (int64_t i = 0; i < queries; i++) {
+        int64_t first = s->mask == ACE_MASK_BAND ? i - s->radius : 0;
+        int64_t last = s->mask == ACE_MASK_BAND ? i + s->radius : i + keys - queries;
+        if (first < 0) first = 0;
+        if (last > keys - 1) last = keys - 1;
+        if (last >= first) pairs += (double)(last - first + 1);
+    }
+    return pairs;
+}
+
+void ace_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)
+{
+    int64_t width = (int64_t)s->heads * s->head_dim, kv_width = (int64_t)s->kv_heads * s->head_dim;
+    bool fits = o.dtype == dev->act && q.dtype == dev->act && k.dtype == dev->act && v.dtype == dev->act &&
+                s->kv_heads > 0 && s->heads % s->kv_heads == 0 && is(q, q.rows, width) && is(o, q.rows, width) &&
+                is(k, k.rows, kv_width) && is(v, k.rows, kv_width) && k.rows > 0 &&
+                (s->mask != ACE_MASK_CAUSAL || k.rows >= q.rows) && (s->mask != ACE_MASK_BAND || s->radius >= 0);
+    if (running(dev) && fits)
+        count_work(dev, 4.0 * (double)width * attended(s, q.rows, k.rows),
+                   mat_bytes(q) + mat_bytes(k) + mat_bytes(v) + mat_bytes(o));
+    if (proceed(dev, fits, "ace_attention", q.rows)) dev->ops->attention(dev, o, q, k, v, s);
+}
+
+void ace_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count)
+{
+    bool fits = table && table->desc.kind == ACE_WEIGHT_TABLE && f32_or_act(dev, y) && is(y, count, table->desc.k);
+    for (int64_t i = 0; fits && i < count && ids; i++) fits = ids[i] >= 0 && ids[i] < table->desc.n;
+    count_work(dev, 0, 2 * mat_bytes(y));
+    if (proceed(dev, fits && (ids || dev->meter), "ace_embed", count)) dev->ops->embed(dev, y, table, ids, count);
+}
+
+void ace_copy(ace_device *dev, ace_mat y, ace_mat x)
+{
+    bool fits = f32_or_act(dev, x) && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols);
+    count_work(dev, 0, mat_bytes(x) + mat_bytes(y));
+    if (proceed(dev, fits, "ace_copy", y.rows)) dev->ops->copy(dev, y, x);
+}
+
+void ace_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b)
+{
+    bool fits = y.dtype == ACE_F32 && a.dtype == ACE_F32 && b.dtype == ACE_F32 && is(a, y.rows, y.cols) &&
+                is(y, y.rows, y.cols) && (is(b, y.rows, y.cols) || is(b, 1, y.cols));
+    count_work(dev, 0, 3 * mat_bytes(y));
+    if (proceed(dev, fits, "ace_add", y.rows)) dev->ops->add(dev, y, a, b);
+}
+
+void ace_add_vector(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *row)
+{
+    if (!running(dev) || !require(dev, row && row->desc.kind == ACE_WEIGHT_VECTOR, "ace_add_vector", "no vector"))
+        return;
+    ace_add(dev, y, x, (ace_mat){row->data, ACE_F32, 1, row->desc.n, row->desc.n});
+}
+
+void ace_silu(ace_device *dev, ace_mat y, ace_mat x)
+{
+    bool fits = x.dtype == ACE_F32 && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols);
+    count_work(dev, 0, mat_bytes(x) + mat_bytes(y));
+    if (proceed(dev, fits, "ace_silu", y.rows)) dev->ops->silu(dev, y, x);
+}

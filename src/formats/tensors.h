@@ -1,0 +1,71 @@
+/* tensors.h - a set of named tensors from the files of one checkpoint part, whatever their format.
+ *
+ * Nothing is copied: a tensor's data point into the mapped file. Every offset, size and shape has been checked against
+ * the file before a set is handed out; the values themselves have not (see tensor_read). */
+#ifndef ACE_FORMATS_TENSORS_H
+#define ACE_FORMATS_TENSORS_H
+
+#include "base/dtype.h"
+#include "base/file.h"
+
+#include <acestep.h>
+
+enum { TENSOR_MAX_RANK = 8 };
+
+typedef struct ace_tensor {
+    const char *name;
+    ace_dtype dtype;
+    int rank;                       /* 0 for a scalar */
+    int64_t shape[TENSOR_MAX_RANK]; /* row-major, last index fastest (PyTorch order) */
+    int64_t count;                  /* elements */
+    const uint8_t *data;            /* into the mapped file; NULL when synthetic */
+    size_t bytes;
+    const char *path; /* the file, for messages */
+    size_t offset;    /* of the data in that file, bytes */
+    uint64_t seed;    /* synthetic only: see tensors_new_synthetic */
+    float scale, center;
+} ace_tensor;
+
+typedef struct ace_tensors ace_tensors;
+
+/* Opens one file by what its first bytes are: safetensors, GGUF, or a torch zip with one float32 storage (which
+ * becomes the tensor "data" of rank 1); or a "*.safetensors.index.json" with its shards. */
+ace_tensors *tensors_open(const char *path, ace_error *error);
+void tensors_close(ace_tensors *tensors);
+
+/* NULL when there is none of that name. */
+const ace_tensor *tensors_find(const ace_tensors *tensors, const char *name);
+
+size_t tensors_count(const ace_tensors *tensors);
+const ace_tensor *tensors_at(const ace_tensors *tensors, size_t index); /* sorted by name */
+
+/* The value of a metadata string: safetensors "__metadata__" or GGUF key; NULL when absent or not a string. */
+const char *tensors_metadata(const ace_tensors *tensors, const char *key);
+
+/* GGUF metadata of other types. Each returns false when the key is absent or of another type. */
+bool tensors_metadata_number(const ace_tensors *tensors, const char *key, double *value);
+
+/* A GGUF string array (tokenizer.ggml.tokens, .merges): element i, NULL beyond the end. `*length` gets its bytes. */
+size_t tensors_metadata_array_count(const ace_tensors *tensors, const char *key);
+const char *tensors_metadata_array_string(const ace_tensors *tensors, const char *key, size_t i, size_t *length);
+
+/* XXH3-128 over the content of all files, in the order of their names: identifies the weights. Hex, 32 digits. */
+void tensors_hash(const ace_tensors *tensors, char hex[33]);
+
+/* A set without files whose tensors are made of random numbers when they are read: real dimensions without a download,
+ * for benchmarks. */
+ace_tensors *tensors_new_synthetic(ace_error *error);
+
+/* Adds a tensor of normal-like values with the given standard deviation and mean; the values depend only on name,
+ * seed and index. */
+bool tensors_add_synthetic(ace_tensors *tensors, const char *name, ace_dtype dtype, int rank, const int64_t *shape,
+                           float scale, float center, uint64_t seed, ace_error *error);
+
+/* Reads `count` elements from `first` (both multiples of the dtype's block) as float32, exactly (block formats: as
+ * their definition in ggml computes them in float32). NaN or infinity is an error naming file, tensor and index. */
+bool tensor_read(const ace_tensor *tensor, int64_t first, int64_t count, float *values, ace_error *error);
+
+/* The same rounded to bfloat16, nearest even; a copy when the tensor is BF16 already. */
+bool tensor_read_bf16(const ace_tensor *tensor, int64_t first, int64_t count, uint16_t *values, ace_error *error);
+
+#endif
