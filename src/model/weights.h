@@ -1,0 +1,48 @@
+/* weights.h - tensors of a part become weights of a device. A model's loader is one straight list of these calls: the
+ * first failure (missing, misshapen, not finite, out of memory) sticks in the device and names the tensor. */
+#ifndef ACE_MODEL_WEIGHTS_H
+#define ACE_MODEL_WEIGHTS_H
+
+#include "device/device.h"
+#include "model/checkpoint.h"
+
+/* The weights of one model: loaded, counted and freed together. */
+typedef struct ace_weight_set {
+    ace_device *dev;
+    const ace_part *part;
+    ace_weight **weights;
+    size_t count, capacity;
+} ace_weight_set;
+
+void weights_begin(ace_weight_set *set, ace_device *dev, const ace_part *part);
+void weights_free(ace_weight_set *set); /* safe on a half-loaded set and twice */
+
+/* Names are official names with printf-like arguments expanded by the caller into `name`. Shapes must be exact. */
+
+/* A Linear [out, in]. */
+ace_weight *weights_linear(ace_weight_set *set, int64_t out, int64_t in, const char *name);
+
+/* Several Linears of the same input, stacked along the output: q, k, v. Ends with a NULL name. */
+typedef struct ace_linear_part {
+    const char *name;
+    int64_t out;
+} ace_linear_part;
+ace_weight *weights_linear_stack(ace_weight_set *set, int64_t in, const ace_linear_part *parts, int count);
+
+/* gate_proj and up_proj as one GATED weight. */
+ace_weight *weights_gated(ace_weight_set *set, int64_t hidden, int64_t intermediate_in, const char *gate,
+                          const char *up);
+
+/* A 1-D tensor, or any tensor of n elements flattened ([1, C, 1], [1, 6, H], ...). */
+ace_weight *weights_vector(ace_weight_set *set, int64_t n, const char *name);
+
+/* An embedding table [rows, cols]; rows as in the file (*rows gets them when not NULL). */
+ace_weight *weights_table(ace_weight_set *set, int64_t cols, int64_t *rows, const char *name);
+
+/* Any weight from float32 values computed on the host (fused convolutions, repacked patches), canonical order. */
+ace_weight *weights_from_host(ace_weight_set *set, const ace_weight_desc *desc, const float *values);
+
+/* A tensor of exactly this shape; NULL with the device's failure set otherwise. */
+const ace_tensor *weights_tensor(ace_weight_set *set, const char *name, int rank, const int64_t *shape);
+
+#endif
