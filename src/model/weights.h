@@ -42,6 +42,10 @@ ace_weight *weights_table(ace_weight_set *set, int64_t cols, int64_t *rows, cons
 /* Any weight from float32 values computed on the host (fused convolutions, repacked patches), canonical order. */
 ace_weight *weights_from_host(ace_weight_set *set, const ace_weight_desc *desc, const float *values);
 
+/* Any weight whose rows `reader` makes when the device asks for them, so that no whole copy lives on the host (weight
+ * norm fused row by row). The reader is not called on the meter. */
+ace_weight *weights_from_reader(ace_weight_set *set, const ace_weight_desc *desc, ace_row_reader reader, void *context);
+
 /* A tensor of exactly this shape; NULL with the device's failure set otherwise. */
 const ace_tensor *weights_tensor(ace_weight_set *set, const char *name, int rank, const int64_t *shape);
 
