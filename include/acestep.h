@@ -36,6 +36,162 @@ typedef struct ace_error {
     char message[1024]; /* UTF-8, one sentence, never empty when status is not ACE_OK */
 } ace_error;
 
+/* "0.1.0" */
+const char *ace_version(void);
+
+/* ---- the engine -------------------------------------------------------------------------------------------- */
+
+/* A checkpoint opened on a device. Opening maps the files and checks them; weights are loaded by the first song and
+ * kept for the next. */
+typedef struct ace_engine ace_engine;
+
+typedef struct ace_engine_options {
+    const char *model; /* directory or file that holds the checkpoint, searched by content; required */
+    const char *dit;   /* overrides for its parts, file or directory; NULL: as found */
+    const char *text_encoder;
+    const char *vae;
+    const char *synthetic; /* "2b" or "xl": real dimensions, random weights, no files; for benchmarks only */
+    const char *device;    /* NULL or "cpu" */
+    const char *precision; /* NULL or "auto" (bf16 where the CPU computes in it, else f32), "f32", "bf16" */
+    int threads;           /* 0: all CPUs this process may use */
+    int vae_window;        /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
+    void (*warning)(void *user, const char *sentence); /* may be NULL */
+    void *user;
+} ace_engine_options;
+
+ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error);
+void ace_engine_close(ace_engine *engine); /* NULL is allowed */
+
+/* Makes the running call return ACE_CANCELLED within a fraction of a second; also the next one if none is running.
+ * May be called from any thread and from a signal handler. */
+void ace_engine_stop(ace_engine *engine);
+
+/* One JSON object: checkpoint, variant, parameters, device, precision, threads. Caller frees. */
+char *ace_engine_describe(ace_engine *engine, ace_error *error);
+
+/* ---- the request ------------------------------------------------------------------------------------------- */
+
+/* What song is wanted. Fields have the names of ACE-Step's API; a field that was not set takes the checkpoint's preset.
+ * ace_field_at() lists them all with their ranges and meaning. */
+typedef struct ace_request ace_request;
+
+ace_request *ace_request_new(ace_error *error);
+void ace_request_free(ace_request *request); /* NULL is allowed */
+
+/* Sets one field from text ("60", "true", "C major"). Checks type and range; the request is unchanged on error. */
+bool ace_request_set(ace_request *request, const char *field, const char *value, ace_error *error);
+
+/* Sets the fields of a JSON object; unknown names and wrong types are errors. */
+bool ace_request_set_json(ace_request *request, const char *json, size_t length, ace_error *error);
+
+/* The request as one JSON object of the fields that are set. Caller frees. */
+char *ace_request_to_json(const ace_request *request, ace_error *error);
+
+/* The value of a field as text ("" when unset). Caller frees. */
+char *ace_request_get(const ace_request *request, const char *field, ace_error *error);
+
+typedef struct ace_field {
+    const char *name;
+    const char *values; /* "10 to 600 seconds", "true or false", "euler, heun, ..." */
+    const char *preset; /* what an unset field means */
+    const char *meaning;
+} ace_field;
+
+size_t ace_field_count(void);
+const ace_field *ace_field_at(size_t index); /* NULL beyond the end */
+
+/* ---- generating -------------------------------------------------------------------------------------------- */
+
+typedef enum ace_stage {
+    ACE_STAGE_LOAD,      /* units: weights */
+    ACE_STAGE_CONDITION, /* text, lyrics, timbre, audio codes */
+    ACE_STAGE_DIFFUSION, /* units: steps */
+    ACE_STAGE_DECODE,    /* units: latent frames of all songs */
+    ACE_STAGE_WRITE,     /* units: audio frames of all songs */
+    ACE_STAGE_COUNT
+} ace_stage;
+
+const char *ace_stage_name(ace_stage stage); /* "load", "condition", "diffusion", "decode", "write" */
+
+typedef struct ace_progress {
+    ace_stage stage;
+    int64_t done, total;  /* units of the stage */
+    double elapsed;       /* seconds since the call began */
+    double remaining;     /* seconds of the whole call still to come, estimated; negative while unknown */
+    double audio_seconds; /* of all songs of the request */
+} ace_progress;
+
+/* 48 kHz interleaved stereo in order of time, item after item, as the decoder makes it: before the limiter and the
+ * -1 dBFS rule, which need the whole song. `samples` is valid during the call. */
+typedef struct ace_audio {
+    int item;
+    int64_t first, count, total; /* frames (one sample per channel) */
+    const float *samples;
+} ace_audio;
+
+/* All members may be NULL. They are called from the thread that called ace_generate. */
+typedef struct ace_callbacks {
+    void *user;
+    void (*progress)(void *user, const ace_progress *progress);
+    void (*warning)(void *user, const char *sentence);
+    bool (*audio)(void *user, const ace_audio *audio, ace_error *error); /* false with an error set ends the call */
+} ace_callbacks;
+
+/* What a stage took. */
+typedef struct ace_stage_cost {
+    double seconds, flops, bytes_moved;
+    size_t weight_bytes;  /* loaded when the stage ended */
+    size_t scratch_bytes; /* most working memory in use during the stage */
+} ace_stage_cost;
+
+typedef struct ace_song {
+    uint64_t seed;
+    int64_t frames;  /* audio frames at 48 kHz: exactly the length of the file */
+    float peak;      /* of the decoded audio, before limiter and normalisation */
+    char path[4096]; /* the file written; "" when none was */
+} ace_song;
+
+typedef struct ace_result {
+    int count;
+    ace_song songs[8];
+    ace_stage_cost stages[ACE_STAGE_COUNT];
+    double seconds;
+    size_t planned_peak, measured_peak; /* bytes of weights, working memory and fixed workspace */
+    ace_request *request;               /* the request with every field resolved; release with ace_result_free */
+    char model_hash[33];                /* XXH3-128 of the weights, hex; "" unless a file was written */
+} ace_result;
+
+void ace_result_free(ace_result *result);
+
+/* Generates the songs of a request and hands their audio to callbacks->audio. The same request gives the same bytes.
+ * `result` (required) is filled as far as the call came and must be freed in any case. */
+bool ace_generate(ace_engine *engine, const ace_request *request, const ace_callbacks *callbacks, ace_result *result,
+                  ace_error *error);
+
+/* The bytes of memory that ace_generate would use at its peak, without running anything. */
+bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes, ace_error *error);
+
+typedef struct ace_output {
+    const char *path;   /* file name; of a batch, "song.flac" becomes "song-1.flac", "song-2.flac", ... */
+    const char *format; /* NULL: by the extension of path; else wav, wav24, wav32, flac, mp3, opus */
+    bool replace;       /* overwrite existing files */
+    bool no_sidecar;    /* do not write path + ".json" beside each song */
+} ace_output;
+
+/* ace_generate, writing each song to a file with its request in the tags and in a sidecar JSON. Files appear complete
+ * or not at all; callbacks->audio is called too when given. */
+bool ace_generate_files(ace_engine *engine, const ace_request *request, const ace_output *output,
+                        const ace_callbacks *callbacks, ace_result *result, ace_error *error);
+
+/* Sets a request from the tags of a song, from its sidecar or from a request JSON file: whatever `path` is. */
+bool ace_request_load(ace_request *request, const char *path, ace_error *error);
+
+/* ---- diagnosis --------------------------------------------------------------------------------------------- */
+
+/* Runs computations whose answers are known on every instruction set this machine has. `line` is called once per check
+ * with its name and what came out. True when all passed. */
+bool ace_self_test(void (*line)(void *user, bool passed, const char *check, const char *detail), void *user);
+
 #ifdef __cplusplus
 }
 #endif
