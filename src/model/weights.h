@@ -29,15 +29,15 @@ typedef struct ace_linear_part {
 } ace_linear_part;
 ace_weight *weights_linear_stack(ace_weight_set *set, int64_t in, const ace_linear_part *parts, int count);
 
-/* gate_proj and up_proj as one GATED weight. */
-ace_weight *weights_gated(ace_weight_set *set, int64_t hidden, int64_t intermediate_in, const char *gate,
-                          const char *up);
+/* gate_proj and up_proj, each [intermediate, hidden], as one GATED weight. */
+ace_weight *weights_gated(ace_weight_set *set, int64_t intermediate, int64_t hidden, const char *gate, const char *up);
 
 /* A 1-D tensor, or any tensor of n elements flattened ([1, C, 1], [1, 6, H], ...). */
 ace_weight *weights_vector(ace_weight_set *set, int64_t n, const char *name);
 
-/* An embedding table [rows, cols]; rows as in the file (*rows gets them when not NULL). */
-ace_weight *weights_table(ace_weight_set *set, int64_t cols, int64_t *rows, const char *name);
+/* A table of rows [rows, cols]; a tensor of higher rank ([1, 5, cols], ...) is flattened. rows = 0: as many as the file
+ * has (ace_weight_n() tells). Kept as BF16 when the file has BF16. */
+ace_weight *weights_table(ace_weight_set *set, int64_t rows, int64_t cols, const char *name);
 
 /* Any weight from float32 values computed on the host (fused convolutions, repacked patches), canonical order. */
 ace_weight *weights_from_host(ace_weight_set *set, const ace_weight_desc *desc, const float *values);
