@@ -38,6 +38,14 @@ float audio_level_limit(float peak);
 bool audio_level_plan(audio_level *level, const audio_level_options *options, float peak, int64_t frames, int rate,
                       ace_error *error);
 
+/* acestep.cpp's rule instead of the above (spec/vae-audio.md §21): x / reference clamped to [-1, 1], no fades. The
+ * reference is the magnitude that audio_spool_rank() finds for audio_level_percentile_rank(). */
+bool audio_level_plan_percentile(audio_level *level, float reference, int64_t frames, ace_error *error);
+
+/* Which of `samples` magnitudes in ascending order is the reference when `millionths` (0..999) of them may clip:
+ * floor((samples - 1) * (1 - millionths / 10^6)). */
+int64_t audio_level_percentile_rank(int64_t samples, int millionths);
+
 /* Applies the plan in place to n interleaved stereo frames of which the first is frame `first` of the song. */
 void audio_level_apply(const audio_level *level, int64_t first, float *frames, size_t n);
 

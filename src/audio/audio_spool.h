@@ -26,6 +26,10 @@ bool audio_spool_append(audio_spool *spool, const float *frames, size_t n, ace_e
 /* Reads the n frames from frame `first` on; a range outside the spool is ACE_ERROR_INTERNAL. */
 bool audio_spool_read(const audio_spool *spool, int64_t first, float *frames, size_t n, ace_error *error);
 
+/* The magnitude |x| number `rank` (from 0) in ascending order of all samples of both channels, exactly; reads the spool
+ * twice. */
+bool audio_spool_rank(const audio_spool *spool, int64_t rank, float *magnitude, ace_error *error);
+
 /* Removes the spool; safe on a zeroed, failed or closed one. */
 void audio_spool_close(audio_spool *spool);
 

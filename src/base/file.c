@@ -253,6 +253,21 @@ bool ace_write_all(int fd, const void *bytes, size_t n, const char *path, ace_er
     return true;
 }
 
+bool ace_read_at(int fd, void *bytes, size_t n, int64_t offset, const char *path, ace_error *error)
+{
+    uint8_t *p = bytes;
+    while (n > 0) {
+        ssize_t got = ace_fault_hit() ? (errno = EIO, -1) : pread(fd, p, n, (off_t)offset);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fail_errno(error, "read", path);
+        if (got == 0) return ace_fail(error, ACE_ERROR_IO, "'%s' became shorter while it was read: try again", path);
+        p += got;
+        n -= (size_t)got;
+        offset += got;
+    }
+    return true;
+}
+
 int ace_spool_open(const char *path, ace_error *error)
 {
     char *directory = directory_of(path, error);

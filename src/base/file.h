@@ -48,6 +48,9 @@ void ace_new_file_abandon(ace_new_file *file);
 /* Writes all bytes to fd. `path` is for the error message only; a full disk is named as such. */
 bool ace_write_all(int fd, const void *bytes, size_t n, const char *path, ace_error *error);
 
+/* Reads exactly n bytes at `offset`; a file that ends before is an error. `path` is for the error message only. */
+bool ace_read_at(int fd, void *bytes, size_t n, int64_t offset, const char *path, ace_error *error);
+
 /* A nameless temporary file in the directory of `path` (it vanishes with the process); returns an fd, -1 on error. */
 int ace_spool_open(const char *path, ace_error *error);
 
