@@ -24,7 +24,8 @@ bool ace_fail_in(ace_error *error, const char *format, ...)
     va_end(args);
     int n = snprintf(whole, sizeof whole, "%s: ", prefix);
     size_t used = n < 0 ? 0 : (size_t)n;
-    if (used < sizeof whole) snprintf(whole + used, sizeof whole - used, "%s", error->message);
+    if (used < sizeof whole)
+        snprintf(whole + used, sizeof whole - used, "%.*s", (int)(sizeof whole - used - 1), error->message);
     memcpy(error->message, whole, sizeof whole);
     return false;
 }
