@@ -22,6 +22,8 @@ typedef enum ace_dtype {
     ACE_Q4_K,
     ACE_Q5_K,
     ACE_Q6_K,
+    /* a file's type that nothing here computes with; such a tensor cannot be read */
+    ACE_UNSUPPORTED,
     ACE_DTYPE_COUNT
 } ace_dtype;
 

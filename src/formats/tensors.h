@@ -1,7 +1,12 @@
 /* tensors.h - a set of named tensors from the files of one checkpoint part, whatever their format.
  *
- * Nothing is copied: a tensor's data point into the mapped file. Every offset, size and shape has been checked against
- * the file before a set is handed out; the values themselves have not (see tensor_read). */
+ * Nothing is copied: a tensor's data point into the mapped file, at any alignment. Every offset, size and shape has
+ * been checked against the file before a set is handed out; the values themselves have not (see tensor_read).
+ *
+ * A tensor of a type that this program does not compute with (F8, Q4_0, ...) does not make the file unreadable: it is
+ * listed with dtype ACE_UNSUPPORTED and its type_name, and reading it is the error.
+ *
+ * A set never changes after it was opened: any number of threads may find and read at once. */
 #ifndef ACE_FORMATS_TENSORS_H
 #define ACE_FORMATS_TENSORS_H
 
@@ -15,6 +20,7 @@ enum { TENSOR_MAX_RANK = 8 };
 typedef struct ace_tensor {
     const char *name;
     ace_dtype dtype;
+    const char *type_name;          /* the type as the file calls it, for messages */
     int rank;                       /* 0 for a scalar */
     int64_t shape[TENSOR_MAX_RANK]; /* row-major, last index fastest (PyTorch order) */
     int64_t count;                  /* elements */
@@ -39,17 +45,22 @@ const ace_tensor *tensors_find(const ace_tensors *tensors, const char *name);
 size_t tensors_count(const ace_tensors *tensors);
 const ace_tensor *tensors_at(const ace_tensors *tensors, size_t index); /* sorted by name */
 
-/* The value of a metadata string: safetensors "__metadata__" or GGUF key; NULL when absent or not a string. */
+/* The value of a metadata string: safetensors "__metadata__" (of the first shard) or GGUF key; NULL when absent or not
+ * a string. */
 const char *tensors_metadata(const ace_tensors *tensors, const char *key);
 
-/* GGUF metadata of other types. Each returns false when the key is absent or of another type. */
+/* GGUF metadata of other types. Each returns false when the key is absent or of another type. Booleans are 0 or 1. */
 bool tensors_metadata_number(const ace_tensors *tensors, const char *key, double *value);
 
-/* A GGUF string array (tokenizer.ggml.tokens, .merges): element i, NULL beyond the end. `*length` gets its bytes. */
+/* GGUF arrays (tokenizer.ggml.tokens, .merges, acestep.fsq_input_levels): the number of elements, 0 when absent; a
+ * string element, not NUL-terminated, its bytes in `*length`, unchecked UTF-8, NULL beyond the end or when the array
+ * holds no strings; and a number element. */
 size_t tensors_metadata_array_count(const ace_tensors *tensors, const char *key);
 const char *tensors_metadata_array_string(const ace_tensors *tensors, const char *key, size_t i, size_t *length);
+bool tensors_metadata_array_number(const ace_tensors *tensors, const char *key, size_t i, double *value);
 
-/* XXH3-128 over the content of all files, in the order of their names: identifies the weights. Hex, 32 digits. */
+/* XXH3-128 over the content of all files, in the order of their names without directories: identifies the weights.
+ * Hex, 32 digits. Of a synthetic set: over the descriptions of its tensors. */
 void tensors_hash(const ace_tensors *tensors, char hex[33]);
 
 /* A set without files whose tensors are made of random numbers when they are read: real dimensions without a download,
@@ -65,7 +76,8 @@ bool tensors_add_synthetic(ace_tensors *tensors, const char *name, ace_dtype dty
  * their definition in ggml computes them in float32). NaN or infinity is an error naming file, tensor and index. */
 bool tensor_read(const ace_tensor *tensor, int64_t first, int64_t count, float *values, ace_error *error);
 
-/* The same rounded to bfloat16, nearest even; a copy when the tensor is BF16 already. */
+/* The same rounded to bfloat16, nearest even; a copy when the tensor is BF16 already. A finite value too large for
+ * bfloat16 is an error as well. */
 bool tensor_read_bf16(const ace_tensor *tensor, int64_t first, int64_t count, uint16_t *values, ace_error *error);
 
 #endif
