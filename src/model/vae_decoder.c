@@ -1,0 +1,185 @@
+/* vae_decoder.c - latents to samples. (vae-audio.md 7)
+ *
+ *   h = conv1(latents)                                   25 rows a second
+ *   for each block:  h = conv_t1(snake1(h))              x stride
+ *                    h = h + conv2(snake2(conv1(snake1(h))))   three times, dilation 1, 3, 9
+ *   samples = conv2(snake1(h))                           48000 rows a second
+ *
+ * Every snake is the epilogue of the operation before it. */
+#include "base/error.h"
+#include "base/memory.h"
+#include "model/vae_units.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+typedef struct decoder_block {
+    ace_snake_weights snake1; /* epilogue of what comes before the block */
+    vae_conv conv_t1;
+    vae_unit units[VAE_UNITS];
+} decoder_block;
+
+struct vae_decoder {
+    ace_weight_set set;
+    vae_config config;
+    vae_conv conv1;
+    decoder_block blocks[CONFIG_MAX_VAE_BLOCKS];
+    ace_snake_weights snake1;
+    vae_conv conv2;
+};
+
+/* ---- loading ------------------------------------------------------------------------------------------------- */
+
+static void load_block(vae_decoder *d, int i)
+{
+    const vae_config *c = &d->config;
+    int stride = vae_decoder_stride(c, i);
+    int64_t in = vae_width(c, c->blocks - i), out = vae_width(c, c->blocks - i - 1);
+    char block[32], name[64];
+    snprintf(block, sizeof block, "decoder.block.%d", i);
+    snprintf(name, sizeof name, "%s.snake1", block);
+    d->blocks[i].snake1 = vae_load_snake(&d->set, in, 1, name);
+    snprintf(name, sizeof name, "%s.conv_t1", block);
+    d->blocks[i].conv_t1 = vae_load_transposed(&d->set, in, out, stride, name);
+    vae_load_units(&d->set, d->blocks[i].units, out, stride, block);
+}
+
+vae_decoder *vae_decoder_load(ace_device *dev, const ace_part *part, const vae_config *config, ace_error *error)
+{
+    if (!vae_config_check(config, error)) return NULL;
+    vae_decoder *d = ace_calloc(1, sizeof *d, "the VAE decoder", error);
+    if (!d) return NULL;
+    d->config = *config;
+    weights_begin(&d->set, dev, part);
+    d->conv1 =
+        vae_load_conv(&d->set, vae_width(config, config->blocks), config->latent_channels, 7, true, "decoder.conv1");
+    for (int i = 0; i < config->blocks; i++) load_block(d, i);
+    d->snake1 = vae_load_snake(&d->set, vae_width(config, 0), 1, "decoder.snake1");
+    d->conv2 = vae_load_conv(&d->set, config->audio_channels, vae_width(config, 0), 7, false, "decoder.conv2");
+    if (ace_device_ok(dev, error)) return d;
+    vae_decoder_free(d);
+    return NULL;
+}
+
+void vae_decoder_free(vae_decoder *decoder)
+{
+    if (!decoder) return;
+    weights_free(&decoder->set);
+    free(decoder);
+}
+
+/* ---- one window ---------------------------------------------------------------------------------------------- */
+
+/* What decode_window() puts into the buffers. */
+static vae_sizes window_sizes(const vae_decoder *d, const vae_window *window)
+{
+    const vae_config *c = &d->config;
+    vae_sizes sizes = {0};
+    vae_grow(&sizes.spare, vae_span_length(window->input), c->latent_channels);
+    vae_grow(&sizes.active, vae_span_length(window->entry), vae_width(c, c->blocks));
+    for (int i = 0; i < c->blocks; i++) {
+        const vae_block_window *block = &window->blocks[i];
+        int64_t rows = vae_span_length(block->resampled) * vae_decoder_stride(c, i);
+        int64_t width = vae_width(c, c->blocks - i - 1);
+        vae_grow(&sizes.residual, rows, width);
+        vae_grow(&sizes.spare, rows, width);
+        vae_swap_sizes(&sizes);
+        vae_grow(&sizes.spare, vae_span_length(block->units[1]), width);
+    }
+    vae_grow(&sizes.residual, vae_span_length(window->output), c->audio_channels);
+    if (c->blocks % 2 == 1) vae_swap_sizes(&sizes);
+    return sizes;
+}
+
+/* x: activated input of the block, in buffers->active. Returns its output, activated by `next`, in buffers->active. */
+static ace_mat decode_block(const vae_decoder *d, int i, const vae_block_window *block, int64_t x_first, ace_mat x,
+                            vae_buffers *buffers, const ace_snake_weights *next)
+{
+    const decoder_block *b = &d->blocks[i];
+    int stride = vae_decoder_stride(&d->config, i);
+    int64_t rows = vae_span_length(block->resampled), out = vae_width(&d->config, d->config.blocks - i - 1);
+
+    ace_mat residual = vae_view(buffers->residual, rows, stride * out);
+    ace_mat active = vae_view(buffers->spare, rows, stride * out);
+    ace_conv conv = {.x_first = x_first, .out_first = block->resampled.first, .stride = 1, .dilation = 1, .padding = 1};
+    ace_epilogue epilogue = {.bias = b->conv_t1.bias, .snake = &b->units[0].snake1, .act = active};
+    ace_conv1d(d->set.dev, residual, x, b->conv_t1.weight, &conv, &epilogue);
+    vae_swap(buffers);
+
+    /* Rows of `stride` positions each; the first may begin before the position that is wanted. */
+    int64_t skip = block->units[0].first - (block->resampled.first * stride - stride / 2);
+    int64_t positions = vae_span_length(block->units[0]);
+    residual = ace_rows(ace_reshape(residual, rows * stride, out), skip, positions);
+    active = ace_rows(ace_reshape(active, rows * stride, out), skip, positions);
+    return vae_units_run(d->set.dev, b->units, block->units, residual, active, buffers, next);
+}
+
+/* latents: act dtype, positions window->input, in buffers->spare. Returns the samples, F32, in buffers->residual. */
+static ace_mat decode_window(const vae_decoder *d, const vae_window *window, ace_mat latents, vae_buffers *buffers)
+{
+    const vae_config *c = &d->config;
+    const ace_mat none = {0};
+    ace_device *dev = d->set.dev;
+
+    vae_span at = window->entry;
+    ace_mat x = vae_view(buffers->active, vae_span_length(at), vae_width(c, c->blocks));
+    ace_conv conv = {.x_first = window->input.first, .out_first = at.first, .stride = 1, .dilation = 1, .padding = 3};
+    ace_epilogue epilogue = {.bias = d->conv1.bias, .snake = &d->blocks[0].snake1, .act = x};
+    ace_conv1d(dev, none, latents, d->conv1.weight, &conv, &epilogue);
+
+    for (int i = 0; i < c->blocks; i++) {
+        const ace_snake_weights *next = i + 1 < c->blocks ? &d->blocks[i + 1].snake1 : &d->snake1;
+        x = decode_block(d, i, &window->blocks[i], at.first, x, buffers, next);
+        at = window->blocks[i].units[VAE_UNITS];
+    }
+
+    ace_mat samples = vae_view(buffers->residual, vae_span_length(window->output), c->audio_channels);
+    conv.x_first = at.first;
+    conv.out_first = window->output.first;
+    ace_conv1d(dev, samples, x, d->conv2.weight, &conv, NULL);
+    return samples;
+}
+
+/* ---- the run ------------------------------------------------------------------------------------------------- */
+
+/* Latent frames `core`. Scratch is released by the caller. */
+static bool run_window(const vae_decoder *d, int64_t frames, vae_span core, const vae_stream *stream, ace_error *error)
+{
+    const vae_config *c = &d->config;
+    ace_device *dev = d->set.dev;
+    vae_window window = vae_window_decode(c, frames, core);
+    vae_sizes sizes = window_sizes(d, &window);
+    int64_t input_rows = vae_span_length(window.input), output_rows = vae_span_length(window.output);
+    float *staging = ace_scratch_host(dev, input_rows * c->latent_channels);
+    float *output = ace_scratch_host(dev, output_rows * c->audio_channels);
+    vae_buffers buffers = vae_buffers_new(dev, &sizes);
+    ace_mat latents = vae_view(buffers.spare, input_rows, c->latent_channels);
+
+    if (!vae_stream_input(dev, stream, window.input, latents, staging, "the VAE decoder was given latents, and frame",
+                          error))
+        return false;
+    ace_mat samples = decode_window(d, &window, latents, &buffers);
+    ace_download(dev, output, samples);
+    if (!ace_device_ok(dev, error)) return false;
+    return ace_device_is_meter(dev) ||
+           (vae_stream_output(stream, window.output, c->audio_channels, output, "the VAE decoder's sample", error) &&
+            vae_stream_progress(stream, core.end, frames, error));
+}
+
+bool vae_decode(const vae_decoder *decoder, int64_t frames, const vae_stream *stream, ace_error *error)
+{
+    ace_device *dev = decoder->set.dev;
+    if (frames < 1 || frames > VAE_MAX_FRAMES || stream->window < 0)
+        return ace_fail(error, ACE_ERROR_USAGE, "%lld latent frames cannot be decoded in windows of %lld",
+                        (long long)frames, (long long)stream->window);
+    int64_t window = stream->window ? stream->window : vae_default_window(&decoder->config, ace_device_act(dev));
+    if (window > frames) window = frames;
+    bool ok = true;
+    for (int64_t first = 0; ok && first < frames; first += window) {
+        int64_t end = window < frames - first ? first + window : frames;
+        size_t mark = ace_scratch_mark(dev);
+        ok = run_window(decoder, frames, (vae_span){first, end}, stream, error);
+        ace_scratch_release(dev, mark);
+    }
+    return ok;
+}
