@@ -4,17 +4,7 @@
 #define ACE_MODEL_AUDIO_TOKENIZER_H
 
 #include "model/encoder_stack.h"
-
-/* ---- finite scalar quantisation (dit.md 4.2) ------------------------------------------------------------------ */
-
-/* Number of codes: the product of config->fsq_levels. */
-int32_t fsq_codes(const dit_config *config);
-
-/* The code of config->fsq_count projected values z. */
-int32_t fsq_index(const dit_config *config, const float *z);
-
-/* The config->fsq_count values in [-1, 1] of a code in [0, fsq_codes()). */
-void fsq_values(const dit_config *config, int32_t index, float *values);
+#include "model/fsq.h"
 
 /* ---- latents to codes ---------------------------------------------------------------------------------------- */
 

@@ -12,13 +12,20 @@
 #ifndef ACE_MODEL_DIT_H
 #define ACE_MODEL_DIT_H
 
-#include "model/weights.h"
+#include "model/transformer.h"
+
+typedef struct cross_attention {
+    const ace_weight *q, *kv, *q_norm, *k_norm, *output;
+} cross_attention;
 
 typedef struct dit_layer {
     const ace_weight *modulation; /* scale_shift_table, 6 H */
-    const ace_weight *self_norm, *self_qkv, *self_q_norm, *self_k_norm, *self_output;
-    const ace_weight *cross_norm, *cross_q, *cross_kv, *cross_q_norm, *cross_k_norm, *cross_output;
-    const ace_weight *mlp_norm, *gate_up, *down;
+    const ace_weight *self_norm;
+    self_attention self;
+    const ace_weight *cross_norm;
+    cross_attention cross;
+    const ace_weight *mlp_norm;
+    gated_mlp mlp;
 } dit_layer;
 
 typedef struct dit_time_embedding {

@@ -3,11 +3,13 @@
 #ifndef ACE_MODEL_ENCODER_STACK_H
 #define ACE_MODEL_ENCODER_STACK_H
 
-#include "model/weights.h"
+#include "model/transformer.h"
 
 typedef struct encoder_layer {
-    const ace_weight *input_norm, *qkv, *q_norm, *k_norm, *output;
-    const ace_weight *post_norm, *gate_up, *down;
+    const ace_weight *input_norm;
+    self_attention attention;
+    const ace_weight *post_norm;
+    gated_mlp mlp;
 } encoder_layer;
 
 typedef struct encoder_stack {

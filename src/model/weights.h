@@ -22,7 +22,9 @@ void weights_free(ace_weight_set *set); /* safe on a half-loaded set and twice *
 /* A Linear [out, in]. */
 ace_weight *weights_linear(ace_weight_set *set, int64_t out, int64_t in, const char *name);
 
-/* Several Linears of the same input, stacked along the output: q, k, v. Ends with a NULL name. */
+/* Up to WEIGHTS_MAX_STACK Linears [out, in] of the same input as one product: q, k, v. */
+enum { WEIGHTS_MAX_STACK = 4 };
+
 typedef struct ace_linear_part {
     const char *name;
     int64_t out;

@@ -1,0 +1,429 @@
+#include "model/dit.h"
+
+#include "base/error.h"
+#include "base/memory.h"
+#include "model/rope.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* Sinusoids of the time embedding: half cosines, half sines. */
+enum { TIME_CHANNELS = 256 };
+
+/* ---- loading (dit.md 1.6) ------------------------------------------------------------------------------------ */
+
+/* A patch is read and written as one row: patch_size frames one after the other. The convolutions that do this in the
+ * reference keep the tap last, so their weights are repacked into Linears. */
+typedef struct patch_shape {
+    int64_t hidden, channels, taps;
+} patch_shape;
+
+typedef void patch_packer(float *packed, const float *values, const patch_shape *shape);
+
+/* Conv1d [hidden][channels][taps] to [hidden][taps][channels]. */
+static void pack_proj_in(float *packed, const float *values, const patch_shape *s)
+{
+    for (int64_t h = 0; h < s->hidden; h++)
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t k = 0; k < s->taps; k++)
+                packed[(h * s->taps + k) * s->channels + c] = values[(h * s->channels + c) * s->taps + k];
+}
+
+/* ConvTranspose1d [hidden][channels][taps] to [taps][channels][hidden]. */
+static void pack_proj_out(float *packed, const float *values, const patch_shape *s)
+{
+    for (int64_t h = 0; h < s->hidden; h++)
+        for (int64_t c = 0; c < s->channels; c++)
+            for (int64_t k = 0; k < s->taps; k++)
+                packed[(k * s->channels + c) * s->hidden + h] = values[(h * s->channels + c) * s->taps + k];
+}
+
+/* The bias [channels] of a frame, once for each frame of the patch. */
+static void pack_proj_out_bias(float *packed, const float *values, const patch_shape *s)
+{
+    for (int64_t k = 0; k < s->taps; k++)
+        memcpy(packed + k * s->channels, values, (size_t)s->channels * sizeof *packed);
+}
+
+/* The weight `desc`, named and made from `tensor` by `packer`. */
+static ace_weight *load_packed(ace_weight_set *set, const ace_tensor *tensor, ace_weight_desc desc,
+                               patch_packer *packer, const patch_shape *shape)
+{
+    if (!tensor) return NULL;
+    desc.name = tensor->name;
+    if (ace_device_is_meter(set->dev)) return weights_from_host(set, &desc, NULL);
+
+    ace_error error = {0};
+    ace_weight *weight = NULL;
+    float *values = ace_calloc((size_t)tensor->count, sizeof *values, tensor->name, &error);
+    float *packed = ace_calloc((size_t)(desc.n * desc.k), sizeof *packed, tensor->name, &error);
+    if (values && packed && tensor_read(tensor, 0, tensor->count, values, &error)) {
+        packer(packed, values, shape);
+        weight = weights_from_host(set, &desc, packed);
+    } else {
+        ace_device_fail(set->dev, &error);
+    }
+    free(packed);
+    free(values);
+    return weight;
+}
+
+static void load_patches(dit *model, ace_weight_set *set)
+{
+    const dit_config *config = &model->config;
+    int64_t hidden = config->dit.hidden, taps = config->patch_size;
+    patch_shape in = {hidden, config->in_channels, taps}, out = {hidden, config->latent_channels, taps};
+    ace_weight_desc in_desc = {.kind = ACE_WEIGHT_PRODUCT, .n = hidden, .k = taps * in.channels, .taps = 1};
+    ace_weight_desc out_desc = {.kind = ACE_WEIGHT_PRODUCT, .n = taps * out.channels, .k = hidden, .taps = 1};
+    ace_weight_desc bias_desc = {.kind = ACE_WEIGHT_VECTOR, .n = taps * out.channels, .k = 1, .taps = 1};
+
+    model->proj_in = load_packed(
+        set, weights_tensor(set, "decoder.proj_in.1.weight", 3, (const int64_t[]){hidden, in.channels, taps}), in_desc,
+        pack_proj_in, &in);
+    model->proj_in_bias = weights_vector(set, hidden, "decoder.proj_in.1.bias");
+    model->proj_out = load_packed(
+        set, weights_tensor(set, "decoder.proj_out.1.weight", 3, (const int64_t[]){hidden, out.channels, taps}),
+        out_desc, pack_proj_out, &out);
+    model->proj_out_bias = load_packed(set, weights_tensor(set, "decoder.proj_out.1.bias", 1, &out.channels), bias_desc,
+                                       pack_proj_out_bias, &out);
+}
+
+static void load_time_embedding(dit_time_embedding *time, ace_weight_set *set, const char *prefix, int64_t hidden)
+{
+    char name[96];
+#define TENSOR(suffix) (snprintf(name, sizeof name, "%s%s", prefix, suffix), name)
+    time->linear_1 = weights_linear(set, hidden, TIME_CHANNELS, TENSOR("linear_1.weight"));
+    time->bias_1 = weights_vector(set, hidden, TENSOR("linear_1.bias"));
+    time->linear_2 = weights_linear(set, hidden, hidden, TENSOR("linear_2.weight"));
+    time->bias_2 = weights_vector(set, hidden, TENSOR("linear_2.bias"));
+    time->proj = weights_linear(set, 6 * hidden, hidden, TENSOR("time_proj.weight"));
+    time->proj_bias = weights_vector(set, 6 * hidden, TENSOR("time_proj.bias"));
+#undef TENSOR
+}
+
+static void load_cross_attention(cross_attention *cross, ace_weight_set *set, const char *prefix,
+                                 const transformer_config *shape)
+{
+    int64_t q = transformer_q_width(shape), kv = transformer_kv_width(shape);
+    char names[6][96];
+    static const char *const tensors[6] = {"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"};
+    for (int i = 0; i < 6; i++) snprintf(names[i], sizeof names[i], "%s%s.weight", prefix, tensors[i]);
+
+    cross->q = weights_linear(set, q, shape->hidden, names[0]);
+    cross->kv = weights_linear_stack(set, shape->hidden, (const ace_linear_part[]){{names[1], kv}, {names[2], kv}}, 2);
+    cross->q_norm = weights_vector(set, shape->head_dim, names[3]);
+    cross->k_norm = weights_vector(set, shape->head_dim, names[4]);
+    cross->output = weights_linear(set, shape->hidden, q, names[5]);
+}
+
+static void load_layer(dit_layer *layer, ace_weight_set *set, const transformer_config *shape, int i)
+{
+    char name[96];
+#define TENSOR(suffix) (snprintf(name, sizeof name, "decoder.layers.%d.%s", i, suffix), name)
+    layer->modulation = weights_vector(set, 6 * (int64_t)shape->hidden, TENSOR("scale_shift_table"));
+    layer->self_norm = weights_vector(set, shape->hidden, TENSOR("self_attn_norm.weight"));
+    self_attention_load(&layer->self, set, TENSOR("self_attn."), shape);
+    layer->cross_norm = weights_vector(set, shape->hidden, TENSOR("cross_attn_norm.weight"));
+    load_cross_attention(&layer->cross, set, TENSOR("cross_attn."), shape);
+    layer->mlp_norm = weights_vector(set, shape->hidden, TENSOR("mlp_norm.weight"));
+    gated_mlp_load(&layer->mlp, set, TENSOR("mlp."), shape);
+#undef TENSOR
+}
+
+void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config)
+{
+    *model = (dit){.config = *config};
+    ace_weight_set *set = &model->weights;
+    const transformer_config *shape = &config->dit;
+    int64_t hidden = shape->hidden, encoder_hidden = config->encoder.hidden;
+    weights_begin(set, dev, part);
+
+    load_patches(model, set);
+    load_time_embedding(&model->time, set, "decoder.time_embed.", hidden);
+    load_time_embedding(&model->time_r, set, "decoder.time_embed_r.", hidden);
+    model->condition_embedder = weights_linear(set, hidden, encoder_hidden, "decoder.condition_embedder.weight");
+    model->condition_bias = weights_vector(set, hidden, "decoder.condition_embedder.bias");
+    for (int i = 0; i < shape->layers; i++) load_layer(&model->layers[i], set, shape, i);
+    model->norm_out = weights_vector(set, hidden, "decoder.norm_out.weight");
+    model->modulation_out = weights_vector(set, 2 * hidden, "decoder.scale_shift_table");
+    model->null_condition = weights_table(set, 1, encoder_hidden, "null_condition_emb");
+}
+
+void dit_free(dit *model)
+{
+    weights_free(&model->weights);
+}
+
+/* ---- the schedule's modulations (dit.md 5.4) ----------------------------------------------------------------- */
+
+/* Cosines, then sines, of 1000 t * 10000^(-i / 128): float32 where the reference is, since the rounding of an angle
+ * near 1000 shows. */
+static void time_sinusoids(float *row, float timestep)
+{
+    enum { HALF = TIME_CHANNELS / 2 };
+    float argument = 1000.0f * timestep;
+    for (int i = 0; i < HALF; i++) {
+        float frequency = (float)exp((double)(-9.210340371976184f * (float)i / (float)HALF));
+        float angle = argument * frequency;
+        row[i] = (float)cos((double)angle);
+        row[HALF + i] = (float)sin((double)angle);
+    }
+}
+
+/* temb [n][H] and proj [n][6 H], both F32, of n timesteps (host; NULL on the meter). */
+static void embed_time(const dit *model, const dit_time_embedding *time, ace_mat temb, ace_mat proj,
+                       const float *timesteps)
+{
+    ace_device *dev = model->weights.dev;
+    size_t mark = ace_scratch_mark(dev);
+    ace_dtype act = ace_device_act(dev);
+    ace_mat sinusoids = ace_scratch(dev, act, temb.rows, TIME_CHANNELS);
+    ace_mat hidden = ace_scratch(dev, act, temb.rows, temb.cols);
+    float *rows = ace_scratch_host(dev, temb.rows * TIME_CHANNELS);
+
+    for (int64_t i = 0; rows && i < temb.rows; i++) time_sinusoids(rows + i * TIME_CHANNELS, timesteps[i]);
+    ace_upload(dev, sinusoids, rows);
+    ace_linear(dev, hidden, sinusoids, time->linear_1, &(ace_epilogue){.bias = time->bias_1, .silu = true});
+    ace_linear(dev, temb, hidden, time->linear_2, &(ace_epilogue){.bias = time->bias_2});
+    ace_silu(dev, hidden, temb);
+    ace_linear(dev, proj, hidden, time->proj, &(ace_epilogue){.bias = time->proj_bias});
+    ace_scratch_release(dev, mark);
+}
+
+dit_schedule dit_schedule_new(const dit *model, const float *timesteps, int64_t count)
+{
+    ace_device *dev = model->weights.dev;
+    int64_t hidden = model->config.dit.hidden;
+    dit_schedule schedule = {.count = count,
+                             .temb = ace_scratch(dev, ACE_F32, count, hidden),
+                             .modulation = ace_scratch(dev, ACE_F32, count, 6 * hidden)};
+    size_t mark = ace_scratch_mark(dev);
+    ace_mat temb_r = ace_scratch(dev, ACE_F32, 1, hidden), modulation_r = ace_scratch(dev, ACE_F32, 1, 6 * hidden);
+
+    embed_time(model, &model->time, schedule.temb, schedule.modulation, timesteps);
+    /* r = t in inference: the second embedder always sees 0, and what it makes of 0 is not nothing */
+    embed_time(model, &model->time_r, temb_r, modulation_r, &(const float){0});
+    ace_add(dev, schedule.temb, schedule.temb, temb_r);
+    ace_add(dev, schedule.modulation, schedule.modulation, modulation_r);
+    ace_scratch_release(dev, mark);
+    return schedule;
+}
+
+/* ---- the condition's keys and values (dit.md 5.3) ------------------------------------------------------------ */
+
+static dit_condition condition_room(const dit *model, int64_t length)
+{
+    const transformer_config *shape = &model->config.dit;
+    ace_device *dev = model->weights.dev;
+    return (dit_condition){
+        length, ace_scratch(dev, ace_device_act(dev), shape->layers * length, 2 * transformer_kv_width(shape))};
+}
+
+static void fill_condition(const dit *model, const dit_condition *condition, ace_mat enc)
+{
+    const transformer_config *shape = &model->config.dit;
+    ace_device *dev = model->weights.dev;
+    size_t mark = ace_scratch_mark(dev);
+    ace_mat embedded = ace_scratch(dev, ace_device_act(dev), enc.rows, shape->hidden);
+
+    ace_linear(dev, embedded, enc, model->condition_embedder, &(ace_epilogue){.bias = model->condition_bias});
+    for (int i = 0; i < shape->layers; i++) {
+        const cross_attention *cross = &model->layers[i].cross;
+        ace_mat kv = ace_rows(condition->kv, i * condition->length, condition->length);
+        ace_mat keys = ace_cols(kv, 0, transformer_kv_width(shape));
+        ace_linear(dev, kv, embedded, cross->kv, NULL);
+        ace_head_norm_rope(dev, keys, shape->head_dim, cross->k_norm, shape->rms_norm_eps, (ace_mat){0}, 0);
+    }
+    ace_scratch_release(dev, mark);
+}
+
+dit_condition dit_condition_new(const dit *model, ace_mat enc)
+{
+    dit_condition condition = condition_room(model, enc.rows);
+    fill_condition(model, &condition, enc);
+    return condition;
+}
+
+dit_condition dit_null_condition_new(const dit *model)
+{
+    static const int32_t first_row = 0;
+    ace_device *dev = model->weights.dev;
+    dit_condition condition = condition_room(model, 1);
+    size_t mark = ace_scratch_mark(dev);
+    ace_mat enc = ace_scratch(dev, ace_device_act(dev), 1, model->config.encoder.hidden);
+
+    ace_embed(dev, enc, model->null_condition, &first_row, 1);
+    fill_condition(model, &condition, enc);
+    ace_scratch_release(dev, mark);
+    return condition;
+}
+
+/* ---- the context (dit.md 5.2) -------------------------------------------------------------------------------- */
+
+dit_context dit_context_new(const dit *model, const float *context, int64_t frames)
+{
+    const dit_config *config = &model->config;
+    ace_device *dev = model->weights.dev;
+    int64_t patch = config->patch_size, padded = (frames + patch - 1) / patch * patch;
+    dit_context result = {frames, ace_scratch(dev, ace_device_act(dev), padded, config->in_channels)};
+    size_t mark = ace_scratch_mark(dev);
+    float *zeros = ace_scratch_host(dev, (padded - frames) * config->in_channels);
+
+    ace_mat given = ace_cols(result.input, 0, config->in_channels - config->latent_channels);
+    ace_upload(dev, ace_rows(given, 0, frames), context);
+    if (zeros) memset(zeros, 0, (size_t)((padded - frames) * config->in_channels) * sizeof *zeros);
+    ace_upload(dev, ace_rows(result.input, frames, padded - frames), zeros);
+    ace_scratch_release(dev, mark);
+    return result;
+}
+
+/* ---- the velocity (dit.md 5.5, 5.6) -------------------------------------------------------------------------- */
+
+/* The rows of scale_shift_table + proj in their order. */
+enum { SHIFT_SELF, SCALE_SELF, GATE_SELF, SHIFT_MLP, SCALE_MLP, GATE_MLP };
+
+/* Everything that the layers of one call share. */
+typedef struct velocity_call {
+    const dit *model;
+    const dit_item *items;
+    int64_t count, tokens;
+    attention_span span;
+} velocity_call;
+
+static void patchify(const velocity_call *call, ace_mat x)
+{
+    const dit *model = call->model;
+    const dit_config *config = &model->config;
+    ace_device *dev = model->weights.dev;
+    int64_t latent = config->latent_channels, given = config->in_channels - latent;
+    for (int64_t i = 0; i < call->count; i++) {
+        const dit_context *context = call->items[i].context;
+        ace_mat noisy = ace_cols(context->input, given, latent);
+        ace_upload(dev, ace_rows(noisy, 0, context->frames), call->items[i].x);
+        ace_linear(dev, ace_rows(x, i * call->tokens, call->tokens),
+                   ace_reshape(context->input, call->tokens, config->patch_size * config->in_channels), model->proj_in,
+                   &(ace_epilogue){.bias = model->proj_in_bias});
+    }
+}
+
+static void cross_attend(const velocity_call *call, int layer_index, ace_mat x)
+{
+    const transformer_config *shape = &call->model->config.dit;
+    const dit_layer *layer = &call->model->layers[layer_index];
+    ace_device *dev = call->model->weights.dev;
+    size_t mark = ace_scratch_mark(dev);
+    ace_dtype act = ace_device_act(dev);
+    int64_t kv_width = transformer_kv_width(shape);
+    ace_attention_shape heads = transformer_attention(shape, ACE_MASK_FULL, 0);
+
+    ace_mat mixed = ace_scratch(dev, act, x.rows, transformer_q_width(shape));
+    ace_mat q = ace_scratch(dev, act, x.rows, transformer_q_width(shape));
+    ace_mat normed = ace_scratch(dev, act, x.rows, x.cols);
+
+    ace_rms_norm(dev, normed, x, layer->cross_norm, shape->rms_norm_eps, (ace_mat){0}, (ace_mat){0});
+    ace_linear(dev, q, normed, layer->cross.q, NULL);
+    ace_head_norm_rope(dev, q, shape->head_dim, layer->cross.q_norm, shape->rms_norm_eps, (ace_mat){0}, 0);
+    for (int64_t i = 0; i < call->count; i++) {
+        const dit_condition *condition = call->items[i].condition;
+        ace_mat kv = ace_rows(condition->kv, layer_index * condition->length, condition->length);
+        ace_attention(dev, ace_rows(mixed, i * call->tokens, call->tokens), ace_rows(q, i * call->tokens, call->tokens),
+                      ace_cols(kv, 0, kv_width), ace_cols(kv, kv_width, kv_width), &heads);
+    }
+    ace_linear(dev, x, mixed, layer->cross.output, &(ace_epilogue){.residual = x});
+    ace_scratch_release(dev, mark);
+}
+
+/* modulation: F32 [1][6 H], the schedule's row for this step. */
+static void forward_layer(velocity_call *call, int layer_index, ace_mat x, ace_mat modulation)
+{
+    const dit_config *config = &call->model->config;
+    const transformer_config *shape = &config->dit;
+    const dit_layer *layer = &call->model->layers[layer_index];
+    ace_device *dev = call->model->weights.dev;
+    size_t mark = ace_scratch_mark(dev);
+
+    ace_mat sum = ace_scratch(dev, ACE_F32, 1, 6 * (int64_t)shape->hidden);
+    ace_add_vector(dev, sum, modulation, layer->modulation);
+    ace_mat rows = ace_reshape(sum, 6, shape->hidden);
+    transformer_branch self = {layer->self_norm, ace_rows(rows, SCALE_SELF, 1), ace_rows(rows, SHIFT_SELF, 1),
+                               ace_rows(rows, GATE_SELF, 1)};
+    transformer_branch mlp = {layer->mlp_norm, ace_rows(rows, SCALE_MLP, 1), ace_rows(rows, SHIFT_MLP, 1),
+                              ace_rows(rows, GATE_MLP, 1)};
+
+    call->span.mask = config->sliding[layer_index] ? ACE_MASK_BAND : ACE_MASK_FULL;
+    self_attention_forward(dev, &layer->self, shape, &self, x, &call->span);
+    cross_attend(call, layer_index, x);
+    gated_mlp_forward(dev, &layer->mlp, shape, &mlp, x);
+    ace_scratch_release(dev, mark);
+}
+
+/* temb: F32 [1][H]. */
+static void unpatchify(const velocity_call *call, ace_mat x, ace_mat temb)
+{
+    const dit *model = call->model;
+    const dit_config *config = &model->config;
+    ace_device *dev = model->weights.dev;
+    size_t mark = ace_scratch_mark(dev);
+    int64_t hidden = config->dit.hidden, latent = config->latent_channels, patch = config->patch_size;
+
+    ace_mat sum = ace_scratch(dev, ACE_F32, 1, 2 * hidden);
+    ace_mat v = ace_scratch(dev, ACE_F32, x.rows, patch * latent);
+    ace_mat normed = ace_scratch(dev, ace_device_act(dev), x.rows, hidden);
+    ace_mat shift = ace_cols(sum, 0, hidden), scale = ace_cols(sum, hidden, hidden);
+
+    ace_copy(dev, shift, temb);
+    ace_copy(dev, scale, temb);
+    ace_add_vector(dev, sum, sum, model->modulation_out);
+    ace_rms_norm(dev, normed, x, model->norm_out, config->dit.rms_norm_eps, scale, shift);
+    ace_linear(dev, v, normed, model->proj_out, &(ace_epilogue){.bias = model->proj_out_bias});
+    for (int64_t i = 0; i < call->count; i++) {
+        ace_mat frames = ace_reshape(ace_rows(v, i * call->tokens, call->tokens), patch * call->tokens, latent);
+        ace_download(dev, call->items[i].velocity, ace_rows(frames, 0, call->items[i].context->frames));
+    }
+    ace_scratch_release(dev, mark);
+}
+
+/* False, with the device failed, when the items cannot be one call: a bug of the caller. */
+static bool items_fit(const dit *model, const dit_schedule *schedule, int64_t step, const dit_item *items,
+                      int64_t count)
+{
+    bool fit = step >= 0 && step < schedule->count && count > 0;
+    for (int64_t i = 1; fit && i < count; i++) fit = items[i].context->frames == items[0].context->frames;
+    if (fit) return true;
+    ace_error error = {0};
+    ace_fail(&error, ACE_ERROR_INTERNAL,
+             "dit_velocity called with a step outside the schedule or items of different lengths: this is a bug, "
+             "please report it");
+    ace_device_fail(model->weights.dev, &error);
+    return false;
+}
+
+void dit_velocity(const dit *model, const dit_schedule *schedule, int64_t step, const dit_item *items, int64_t count,
+                  const dit_tap *tap)
+{
+    if (!items_fit(model, schedule, step, items, count)) return;
+    const transformer_config *shape = &model->config.dit;
+    ace_device *dev = model->weights.dev;
+    size_t mark = ace_scratch_mark(dev);
+    int64_t patch = model->config.patch_size, tokens = (items[0].context->frames + patch - 1) / patch;
+
+    ace_mat x = ace_scratch(dev, ACE_F32, count * tokens, shape->hidden);
+    velocity_call call = {model,
+                          items,
+                          count,
+                          tokens,
+                          {.items = count,
+                           .length = tokens,
+                           .rope = rope_table(dev, tokens, shape->head_dim, shape->rope_theta),
+                           .radius = model->config.sliding_window}};
+
+    patchify(&call, x);
+    if (tap) tap->stage(tap->context, dev, 0, x);
+    for (int i = 0; i < shape->layers; i++) {
+        forward_layer(&call, i, x, ace_rows(schedule->modulation, step, 1));
+        if (tap) tap->stage(tap->context, dev, i + 1, x);
+    }
+    unpatchify(&call, x, ace_rows(schedule->temb, step, 1));
+    ace_scratch_release(dev, mark);
+}

@@ -1,0 +1,66 @@
+#include "model/encoder_stack.h"
+
+#include "base/error.h"
+#include "model/rope.h"
+
+#include <stdio.h>
+
+static ace_attention_mask layer_mask(const encoder_masks *masks, int layer)
+{
+    if (masks->causal) return ACE_MASK_CAUSAL;
+    return masks->sliding[layer] ? ACE_MASK_BAND : ACE_MASK_FULL;
+}
+
+static void load_layer(encoder_layer *layer, ace_weight_set *set, const char *prefix, const transformer_config *shape,
+                       int i)
+{
+    char name[160];
+    snprintf(name, sizeof name, "%slayers.%d.input_layernorm.weight", prefix, i);
+    layer->input_norm = weights_vector(set, shape->hidden, name);
+    snprintf(name, sizeof name, "%slayers.%d.self_attn.", prefix, i);
+    self_attention_load(&layer->attention, set, name, shape);
+    snprintf(name, sizeof name, "%slayers.%d.post_attention_layernorm.weight", prefix, i);
+    layer->post_norm = weights_vector(set, shape->hidden, name);
+    snprintf(name, sizeof name, "%slayers.%d.mlp.", prefix, i);
+    gated_mlp_load(&layer->mlp, set, name, shape);
+}
+
+void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *prefix, const transformer_config *shape,
+                        int layers, const encoder_masks *masks)
+{
+    *stack = (encoder_stack){.shape = *shape, .radius = masks->radius};
+    stack->shape.layers = layers;
+    if (layers < 0 || layers > CONFIG_MAX_LAYERS) {
+        ace_error error = {0};
+        ace_fail(&error, ACE_ERROR_MODEL, "%s: %s has %d layers, at most %d are supported", part_path(set->part),
+                 prefix, layers, CONFIG_MAX_LAYERS);
+        ace_device_fail(set->dev, &error);
+        return;
+    }
+    for (int i = 0; i < layers; i++) {
+        stack->mask[i] = layer_mask(masks, i);
+        load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
+    }
+    char name[160];
+    snprintf(name, sizeof name, "%snorm.weight", prefix);
+    stack->norm = weights_vector(set, shape->hidden, name);
+}
+
+void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat x, int64_t items, int64_t length)
+{
+    size_t mark = ace_scratch_mark(dev);
+    const transformer_config *shape = &stack->shape;
+    attention_span span = {.items = items,
+                           .length = length,
+                           .rope = rope_table(dev, length, shape->head_dim, shape->rope_theta),
+                           .radius = stack->radius};
+
+    for (int i = 0; i < shape->layers; i++) {
+        const encoder_layer *layer = &stack->layers[i];
+        span.mask = stack->mask[i];
+        self_attention_forward(dev, &layer->attention, shape, &(transformer_branch){.norm = layer->input_norm}, x,
+                               &span);
+        gated_mlp_forward(dev, &layer->mlp, shape, &(transformer_branch){.norm = layer->post_norm}, x);
+    }
+    ace_scratch_release(dev, mark);
+}
