@@ -52,7 +52,7 @@ typedef struct ace_engine_options {
     const char *vae;
     const char *synthetic; /* "2b" or "xl": real dimensions, random weights, no files; for benchmarks only */
     const char *device;    /* NULL or "cpu" */
-    const char *precision; /* NULL or "auto" (bf16 where the CPU computes in it, else f32), "f32", "bf16" */
+    const char *precision; /* NULL or "bf16" (as the official program on a GPU), "f32" (as on a CPU) */
     int threads;           /* 0: all CPUs this process may use */
     int vae_window;        /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
     void (*warning)(void *user, const char *sentence); /* may be NULL */
@@ -103,7 +103,7 @@ const ace_field *ace_field_at(size_t index); /* NULL beyond the end */
 /* ---- generating -------------------------------------------------------------------------------------------- */
 
 typedef enum ace_stage {
-    ACE_STAGE_LOAD,      /* units: weights */
+    ACE_STAGE_LOAD,      /* units: parts of the checkpoint */
     ACE_STAGE_CONDITION, /* text, lyrics, timbre, audio codes */
     ACE_STAGE_DIFFUSION, /* units: steps */
     ACE_STAGE_DECODE,    /* units: latent frames of all songs */

@@ -14,6 +14,9 @@ typedef struct ace_part ace_part;
 /* NULL when absent. */
 const ace_tensor *part_find(const ace_part *part, const char *official_name);
 
+/* The files of the part, for their metadata (a GGUF carries the tokenizer); NULL when synthetic. */
+const ace_tensors *part_tensors(const ace_part *part);
+
 /* Where the part was found, for messages. */
 const char *part_path(const ace_part *part);
 

@@ -1,0 +1,56 @@
+# Two commands do everything on a fresh Debian or Ubuntu:
+#   make song    install what is missing (asks first), build, and make a first song
+#   make check   install what is missing (asks first), build, and run all tests
+
+BUILD := build
+JOBS := $(shell nproc)
+PREFIX := /usr/local
+
+.PHONY: song check all test sanitize fuzz format-check install-check install clean
+
+song: all
+	@test -d .tiny || $(BUILD)/tools/make-tiny-checkpoint .tiny
+	$(BUILD)/acestep "a tiny checkpoint, so this is noise" --model .tiny --duration 10 --seed 7 -o song.flac --force
+
+all:
+	@tools/setup.sh build
+	cmake --preset release >/dev/null
+	cmake --build $(BUILD) -j $(JOBS)
+
+check:
+	@tools/setup.sh check
+	+$(MAKE) format-check
+	+$(MAKE) sanitize
+	+$(MAKE) fuzz
+	+$(MAKE) install-check
+	+$(MAKE) test
+
+test:
+	cmake --preset release >/dev/null
+	cmake --build $(BUILD) -j $(JOBS)
+	ctest --test-dir $(BUILD) --output-on-failure
+
+# The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
+sanitize:
+	cmake --preset sanitize >/dev/null
+	cmake --build build-sanitize -j $(JOBS)
+	ctest --test-dir build-sanitize --output-on-failure
+
+# Each fuzzer over its corpus, then FUZZ_SECONDS of new inputs.
+FUZZ_SECONDS := 10
+fuzz:
+	cmake --preset fuzz >/dev/null
+	cmake --build build-fuzz -j $(JOBS)
+	tools/fuzz.sh build-fuzz/fuzz $(FUZZ_SECONDS)
+
+format-check:
+	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+
+install-check: all
+	tools/install-check.sh $(BUILD)
+
+install: all
+	cmake --install $(BUILD) --prefix $(PREFIX)
+
+clean:
+	rm -rf build build-sanitize build-fuzz build-clang .tiny

@@ -1,0 +1,25 @@
+/* engine.h - an open checkpoint on an open device. */
+#ifndef ACE_SONG_ENGINE_H
+#define ACE_SONG_ENGINE_H
+
+#include "song/pipeline.h"
+
+struct ace_engine {
+    atomic_bool stop;
+    ace_checkpoint *checkpoint;
+    ace_tokenizer *tokenizer; /* NULL: synthetic */
+    ace_device *dev;
+    pipeline pipeline;
+    void (*warning)(void *user, const char *sentence);
+    void *user;
+    char hash[33]; /* of the weights, "" until it was asked for */
+};
+
+/* The model's hash, computed at the first call. */
+const char *engine_hash(ace_engine *engine);
+
+/* A run as files and others need it: `latents` is for tests, the rest as in ace_generate. */
+bool engine_generate(ace_engine *engine, const ace_request *request, const ace_callbacks *callbacks,
+                     void (*latents)(void *user, const float *latents), ace_result *result, ace_error *error);
+
+#endif

@@ -1,0 +1,47 @@
+/* job.h - a request made definite for one checkpoint: every choice taken, every text tokenised, every length known. */
+#ifndef ACE_SONG_JOB_H
+#define ACE_SONG_JOB_H
+
+#include "audio/audio_format.h"
+#include "audio/audio_level.h"
+#include "diffusion/sampler.h"
+#include "model/checkpoint.h"
+#include "song/request.h"
+#include "text/bpe.h"
+
+enum { JOB_MAX_BATCH = 8 };
+
+typedef struct job_tokens {
+    int32_t *ids;
+    int64_t count;
+} job_tokens;
+
+typedef struct song_job {
+    ace_request *request; /* every field set */
+    sampler_options sampler;
+    flow_schedule schedule;
+    double *timesteps; /* behind sampler.timesteps */
+    int batch;
+    uint64_t seeds[JOB_MAX_BATCH];
+    int64_t frames; /* latent frames of every song */
+
+    job_tokens caption, lyrics;
+    job_tokens plain_caption; /* for the steps after audio_cover_strength; count 0: not needed (dit.md 14.1) */
+    int32_t *codes;           /* NULL: none */
+    int64_t code_count;
+
+    audio_level_options level;
+} song_job;
+
+typedef struct job_warnings {
+    void (*warn)(void *user, const char *sentence); /* may be NULL */
+    void *user;
+} job_warnings;
+
+/* Takes all decisions. A missing seed is drawn from the system. `tokenizer` is NULL for a synthetic checkpoint, whose
+ * tokens are then made from the bytes. On failure nothing needs freeing. */
+bool song_job_prepare(song_job *job, const ace_request *request, const ace_checkpoint *checkpoint,
+                      const ace_tokenizer *tokenizer, const job_warnings *warnings, ace_error *error);
+void song_job_free(song_job *job);
+
+#endif

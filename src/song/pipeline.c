@@ -1,0 +1,358 @@
+#include "song/pipeline.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/memory.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, int vae_window)
+{
+    *p = (pipeline){.dev = dev, .checkpoint = checkpoint, .vae_window = vae_window};
+}
+
+void pipeline_unload(pipeline *p)
+{
+    if (p->has_text) qwen3_free(&p->text);
+    if (p->has_condition) condition_encoder_free(&p->condition);
+    if (p->has_dit) dit_free(&p->dit);
+    if (p->has_detokenizer) audio_detokenizer_free(&p->detokenizer);
+    vae_decoder_free(p->decoder);
+    pipeline_init(p, p->dev, p->checkpoint, p->vae_window);
+}
+
+/* ---- a run in progress --------------------------------------------------------------------------------------- */
+
+typedef struct run {
+    pipeline *p;
+    ace_device *dev;
+    const song_job *job;
+    const pipeline_watch *watch;
+    ace_stage_cost *costs;
+    ace_error *error;
+
+    ace_stage stage;
+    double started;
+    ace_device_stats before;
+
+    int64_t channels;
+    float *latents;         /* [batch][frames][channels]; NULL on the meter, like all host memory below */
+    float *source;          /* [frames][channels]: decoded codes, or silence */
+    float *plain_source;    /* silence, for the second condition */
+    ace_mat enc, plain_enc; /* packed conditions; plain_enc.rows is 0 when there is no second one */
+} run;
+
+static void report(const run *r, int64_t done, int64_t total)
+{
+    if (r->watch->progress && !ace_device_is_meter(r->dev)) r->watch->progress(r->watch->user, r->stage, done, total);
+}
+
+static void begin(run *r, ace_stage stage, int64_t total)
+{
+    r->stage = stage;
+    r->started = ace_clock();
+    ace_device_reset_peak(r->dev);
+    r->before = ace_device_get_stats(r->dev);
+    report(r, 0, total);
+}
+
+/* Closes the books of the stage. False with the first failure of the device, if there was one. */
+static bool end(run *r)
+{
+    ace_device_stats after = ace_device_get_stats(r->dev);
+    r->costs[r->stage] = (ace_stage_cost){.seconds = ace_clock() - r->started,
+                                          .flops = after.flops - r->before.flops,
+                                          .bytes_moved = after.bytes_moved - r->before.bytes_moved,
+                                          .weight_bytes = after.weight_bytes,
+                                          .scratch_bytes = after.scratch_peak};
+    return ace_device_ok(r->dev, r->error);
+}
+
+/* ---- load ---------------------------------------------------------------------------------------------------- */
+
+static bool load(run *r)
+{
+    enum { PARTS = 5 };
+    pipeline *p = r->p;
+    const ace_checkpoint *c = p->checkpoint;
+    const ace_part *dit_part = c->parts[ACE_PART_DIT];
+    int done = 0;
+    begin(r, ACE_STAGE_LOAD, PARTS);
+    if (!p->has_text) qwen3_load(&p->text, r->dev, c->parts[ACE_PART_TEXT_ENCODER], &c->text_encoder);
+    p->has_text = true;
+    report(r, ++done, PARTS);
+    if (!p->has_condition) condition_encoder_load(&p->condition, r->dev, dit_part, &c->dit);
+    p->has_condition = true;
+    report(r, ++done, PARTS);
+    if (!p->has_detokenizer && r->job->code_count > 0) {
+        audio_detokenizer_load(&p->detokenizer, r->dev, dit_part, &c->dit);
+        p->has_detokenizer = true;
+    }
+    report(r, ++done, PARTS);
+    if (!p->has_dit) dit_load(&p->dit, r->dev, dit_part, &c->dit);
+    p->has_dit = true;
+    report(r, ++done, PARTS);
+    if (ace_device_ok(r->dev, NULL) && !p->decoder)
+        p->decoder = vae_decoder_load(r->dev, c->parts[ACE_PART_VAE], &c->vae, r->error);
+    report(r, ++done, PARTS);
+    return end(r) && p->decoder;
+}
+
+/* ---- condition ----------------------------------------------------------------------------------------------- */
+
+/* enc = lyrics, timbre of silence, caption (dit.md 3). */
+static void encode_condition(run *r, ace_mat enc, const job_tokens *caption)
+{
+    pipeline *p = r->p;
+    const dit_config *config = &p->checkpoint->dit;
+    ace_dtype act = ace_device_act(r->dev);
+    bool meter = ace_device_is_meter(r->dev);
+    size_t mark = ace_scratch_mark(r->dev);
+
+    ace_mat text = ace_scratch(r->dev, act, caption->count, config->text_hidden);
+    qwen3_forward(&p->text, text, meter ? NULL : caption->ids, caption->count);
+    ace_mat lyric = ace_scratch(r->dev, act, r->job->lyrics.count, config->text_hidden);
+    qwen3_embed(&p->text, lyric, meter ? NULL : r->job->lyrics.ids, r->job->lyrics.count);
+
+    ace_mat timbre = ace_scratch(r->dev, ACE_F32, 1, config->encoder.hidden);
+    float *silence = ace_scratch_host(r->dev, config->timbre_frames * r->channels);
+    if (silence) {
+        ace_error error = {0};
+        if (!checkpoint_silence(p->checkpoint, 0, config->timbre_frames, silence, &error))
+            ace_device_fail(r->dev, &error);
+    }
+    condition_encoder_timbre(&p->condition, timbre, silence, config->timbre_frames);
+    condition_encoder_forward(&p->condition, enc, lyric, timbre, text);
+    ace_scratch_release(r->dev, mark);
+}
+
+/* Host latents of all frames: silence from frame `first` on. */
+static float *silent_latents(run *r, int64_t first)
+{
+    float *latents = ace_scratch_host(r->dev, r->job->frames * r->channels);
+    ace_error error = {0};
+    if (latents &&
+        !checkpoint_silence(r->p->checkpoint, 0, r->job->frames - first, latents + first * r->channels, &error))
+        ace_device_fail(r->dev, &error);
+    return latents;
+}
+
+/* The latents that the DiT sees as its source: the plan's codes decoded, or silence (dit.md 7.4, 8). */
+static void make_source(run *r)
+{
+    const song_job *job = r->job;
+    int64_t whole = job->code_count * r->p->checkpoint->dit.pool_window;
+    r->source = silent_latents(r, whole);
+    if (job->code_count == 0) return;
+    size_t mark = ace_scratch_mark(r->dev);
+    float *latents = ace_scratch_host(r->dev, whole * r->channels);
+    audio_detokenizer_decode(&r->p->detokenizer, latents, latents ? job->codes : NULL, job->code_count);
+    if (latents) memcpy(r->source, latents, (size_t)(whole * r->channels) * sizeof *latents);
+    ace_scratch_release(r->dev, mark);
+}
+
+static bool condition(run *r)
+{
+    const song_job *job = r->job;
+    ace_dtype act = ace_device_act(r->dev);
+    int64_t units = job->plain_caption.count > 0 ? 3 : 2, rows = job->lyrics.count + 1 + job->caption.count;
+    int64_t width = r->p->checkpoint->dit.encoder.hidden;
+    begin(r, ACE_STAGE_CONDITION, units);
+    r->enc = ace_scratch(r->dev, act, rows, width);
+    encode_condition(r, r->enc, &job->caption);
+    report(r, 1, units);
+    if (job->plain_caption.count > 0) {
+        r->plain_enc = ace_scratch(r->dev, act, rows, width);
+        encode_condition(r, r->plain_enc, &job->plain_caption);
+        r->plain_source = silent_latents(r, 0);
+        report(r, 2, units);
+    }
+    make_source(r);
+    report(r, units, units);
+    return end(r);
+}
+
+/* ---- diffusion ----------------------------------------------------------------------------------------------- */
+
+typedef struct diffusion {
+    run *r;
+    dit_schedule schedule;
+    dit_condition null_condition; /* length 0 without guidance */
+    size_t mark;                  /* above this on the stack lies what depends on the condition */
+    dit_condition condition;
+    dit_context context;
+} diffusion;
+
+/* Source latents and a chunk mask of ones, side by side (dit.md 7.5, 8). */
+static dit_context make_context(run *r, const float *source)
+{
+    int64_t frames = r->job->frames, channels = r->channels;
+    float *context = ace_scratch_host(r->dev, frames * 2 * channels);
+    for (int64_t t = 0; context && t < frames; t++) {
+        float *row = context + t * 2 * channels;
+        memcpy(row, source + t * channels, (size_t)channels * sizeof *row);
+        for (int64_t c = 0; c < channels; c++) row[channels + c] = 1;
+    }
+    return dit_context_new(&r->p->dit, context, frames);
+}
+
+static void set_condition(diffusion *d, bool plain)
+{
+    run *r = d->r;
+    ace_scratch_release(r->dev, d->mark);
+    d->condition = dit_condition_new(&r->p->dit, plain ? r->plain_enc : r->enc);
+    d->context = make_context(r, plain ? r->plain_source : r->source);
+}
+
+static bool velocity(void *context, const sampler_call *call, ace_error *error)
+{
+    diffusion *d = context;
+    run *r = d->r;
+    if (call->new_condition) set_condition(d, call->non_cover);
+    dit_item items[2 * JOB_MAX_BATCH];
+    int64_t n = call->frames * r->channels, count = 0;
+    for (int half = 0; half < (call->uncond ? 2 : 1); half++) {
+        float *v = half ? call->v_uncond : call->v_cond;
+        for (int i = 0; i < call->batch; i++)
+            items[count++] = (dit_item){.context = &d->context,
+                                        .condition = half ? &d->null_condition : &d->condition,
+                                        .x = call->x ? call->x + i * n : NULL,
+                                        .velocity = v ? v + i * n : NULL};
+    }
+    dit_velocity(&r->p->dit, &d->schedule, call->step + (call->corrector ? 1 : 0), items, count, NULL);
+    return ace_device_ok(r->dev, error);
+}
+
+static bool step_done(void *context, int step, int steps)
+{
+    diffusion *d = context;
+    report(d->r, step, steps);
+    return ace_device_ok(d->r->dev, NULL);
+}
+
+/* The sampler wants a source for every item; the songs of a batch share theirs. */
+static const float *sources(run *r)
+{
+    if (r->job->sampler.cover_noise_strength <= 0) return NULL;
+    int64_t n = r->job->frames * r->channels;
+    float *copies = ace_scratch_host(r->dev, r->job->batch * n);
+    for (int i = 0; copies && i < r->job->batch; i++) memcpy(copies + i * n, r->source, (size_t)n * sizeof *copies);
+    return copies;
+}
+
+static bool diffuse(run *r)
+{
+    const song_job *job = r->job;
+    size_t mark = ace_scratch_mark(r->dev), floats = 0;
+    begin(r, ACE_STAGE_DIFFUSION, job->schedule.steps);
+    if (!sampler_floats(&job->sampler, job->batch, job->frames, &floats, r->error)) return false;
+    float *work = ace_scratch_host(r->dev, (int64_t)floats);
+    const float *source = sources(r);
+
+    diffusion d = {.r = r};
+    bool meter = ace_device_is_meter(r->dev);
+    d.schedule = dit_schedule_new(&r->p->dit, meter ? NULL : job->schedule.t, job->schedule.steps + 1);
+    if (sampler_model_calls(&job->sampler, &job->schedule).uncond_calls > 0)
+        d.null_condition = dit_null_condition_new(&r->p->dit);
+    d.mark = ace_scratch_mark(r->dev);
+
+    sampler_input input = {.batch = job->batch, .frames = job->frames, .seeds = job->seeds, .source = source};
+    sampler_model model = {.context = &d, .velocity = velocity, .progress = step_done};
+    ace_error failure = {0};
+    bool ok = ace_device_ok(r->dev, &failure) && sampler_run(&job->sampler, &input, &model, work, r->latents, &failure);
+    ace_scratch_release(r->dev, mark);
+    /* a cancelled run and a failed device both speak through the device */
+    if (!ok && ace_device_ok(r->dev, NULL)) ace_device_fail(r->dev, &failure);
+    if (r->watch->latents && ok && r->latents) r->watch->latents(r->watch->user, r->latents);
+    return end(r);
+}
+
+/* ---- decode -------------------------------------------------------------------------------------------------- */
+
+typedef struct decoding {
+    run *r;
+    int item;
+} decoding;
+
+static bool decoded(void *context, int64_t first, int64_t count, const float *samples, ace_error *error)
+{
+    decoding *d = context;
+    const pipeline_watch *watch = d->r->watch;
+    return !watch->audio || watch->audio(watch->user, d->item, first, count, samples, error);
+}
+
+static bool window_done(void *context, int64_t done, int64_t total)
+{
+    decoding *d = context;
+    report(d->r, d->item * total + done, d->r->job->batch * total);
+    return true;
+}
+
+static bool decode(run *r)
+{
+    const song_job *job = r->job;
+    begin(r, ACE_STAGE_DECODE, job->batch * job->frames);
+    bool ok = true;
+    for (int i = 0; i < job->batch && ok; i++) {
+        decoding d = {r, i};
+        vae_stream stream = {.window = r->p->vae_window,
+                             .rows = r->latents ? r->latents + i * job->frames * r->channels : NULL,
+                             .write = decoded,
+                             .progress = window_done,
+                             .context = &d};
+        ok = vae_decode(r->p->decoder, job->frames, &stream, r->error);
+    }
+    return end(r) && ok;
+}
+
+/* ---- the whole ----------------------------------------------------------------------------------------------- */
+
+bool pipeline_run(pipeline *p, const song_job *job, const pipeline_watch *watch, ace_stage_cost costs[ACE_STAGE_COUNT],
+                  ace_error *error)
+{
+    static const pipeline_watch nobody;
+    ace_stage_cost unread[ACE_STAGE_COUNT];
+    run r = {.p = p,
+             .dev = p->dev,
+             .job = job,
+             .watch = watch ? watch : &nobody,
+             .costs = costs ? costs : unread,
+             .error = error,
+             .channels = p->checkpoint->dit.latent_channels};
+    size_t mark = ace_scratch_mark(p->dev);
+    bool ok = load(&r);
+    if (ok) r.latents = ace_scratch_host(p->dev, job->batch * job->frames * r.channels);
+    ok = ok && condition(&r) && diffuse(&r) && decode(&r);
+    ace_scratch_release(p->dev, mark);
+    if (!ok) pipeline_unload(p);
+    ace_device_clear(p->dev);
+    return ok;
+}
+
+bool pipeline_plan(const pipeline *p, const song_job *job, pipeline_needs *needs, ace_error *error)
+{
+    *needs = (pipeline_needs){0};
+    ace_device *meter = ace_meter_open(p->dev, error);
+    pipeline *copy = ace_calloc(1, sizeof *copy, "the plan", error);
+    ace_stage_cost costs[ACE_STAGE_COUNT] = {0};
+    bool ok = meter && copy;
+    if (ok) {
+        pipeline_init(copy, meter, p->checkpoint, p->vae_window);
+        ok = pipeline_run(copy, job, NULL, costs, error);
+        for (int i = 0; ok && i < ACE_STAGE_COUNT; i++) {
+            needs->flops[i] = costs[i].flops;
+            needs->total_flops += costs[i].flops;
+            if (costs[i].scratch_bytes > needs->scratch) needs->scratch = costs[i].scratch_bytes;
+        }
+        needs->total_peak = ace_device_get_stats(meter).workspace;
+        for (int i = 0; ok && i < ACE_STAGE_COUNT; i++) {
+            size_t peak = ace_device_get_stats(meter).workspace + costs[i].weight_bytes + costs[i].scratch_bytes;
+            if (peak > needs->total_peak) needs->total_peak = peak;
+        }
+        pipeline_unload(copy);
+    }
+    free(copy);
+    ace_device_close(meter);
+    return ok;
+}

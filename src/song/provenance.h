@@ -1,0 +1,24 @@
+/* provenance.h - how a song says what made it: one JSON object, in its tags and beside it, from which it can be made
+ * again. It holds nothing of time, place or machine: the same request gives the same bytes. */
+#ifndef ACE_SONG_PROVENANCE_H
+#define ACE_SONG_PROVENANCE_H
+
+#include <acestep.h>
+
+typedef struct provenance {
+    const ace_request *request; /* resolved, of this one song */
+    const char *model;          /* name of the checkpoint */
+    const char *model_hash;
+    const char *precision; /* "bf16" or "f32" */
+    bool synthetic;
+    int64_t frames; /* audio frames at 48 kHz */
+    float peak;     /* before limiter and normalisation */
+} provenance;
+
+/* Caller frees. */
+char *provenance_to_json(const provenance *p, ace_error *error);
+
+/* Sets the request's fields and expected_model from such an object, or from a bare request object. */
+bool provenance_read(ace_request *request, const char *json, size_t length, ace_error *error);
+
+#endif

@@ -1,0 +1,20 @@
+#!/bin/sh
+# Runs every fuzzer over its corpus and then on new inputs. Usage: tools/fuzz.sh DIRECTORY SECONDS
+set -eu
+directory=$1
+seconds=$2
+for fuzzer in "$directory"/fuzz_*; do
+    [ -x "$fuzzer" ] && [ -f "$fuzzer" ] || continue
+    name=$(basename "$fuzzer")
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    echo "$name: corpus, then $seconds s"
+    (cd "$work" && "$fuzzer" -max_total_time="$seconds" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
+        -verbosity=0 "$work" "$OLDPWD/fuzz/corpus/${name#fuzz_}" 2>"$work/log") || {
+        tail -n 40 "$work/log"
+        echo "$name: FAILED"
+        exit 1
+    }
+    grep -E 'number_of_executed_units' "$work/log" || true
+    rm -rf "$work"
+done
