@@ -28,12 +28,19 @@ typedef struct ace_device ace_device;
 
 /* ---- opening ----------------------------------------------------------------------------------------------- */
 
-typedef enum ace_isa { ACE_ISA_AUTO, ACE_ISA_GENERIC, ACE_ISA_AVX2, ACE_ISA_AVX512 } ace_isa;
+typedef enum ace_isa {
+    ACE_ISA_AUTO,
+    ACE_ISA_GENERIC,
+    ACE_ISA_AVX2,
+    ACE_ISA_AVX512,
+    ACE_ISA_AVX512_BF16 /* AVX-512 with its bfloat16 product */
+} ace_isa;
 
 typedef struct ace_cpu_options {
     ace_dtype precision; /* ACE_F32 or ACE_BF16 */
     int threads;         /* 0: all CPUs this process may use */
-    ace_isa isa;         /* AUTO: the best this CPU has; the variable ACESTEP_ISA=generic|avx2|avx512 wins over AUTO */
+    /* AUTO: the best this CPU has; the variable ACESTEP_ISA=generic|avx2|avx512|avx512bf16 wins over AUTO */
+    ace_isa isa;
     const atomic_bool *stop; /* may be NULL; when it becomes true the device stops within a fraction of a second */
 } ace_cpu_options;
 

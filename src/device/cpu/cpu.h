@@ -1,0 +1,81 @@
+/* cpu.h - the state of the CPU device, shared by its files. */
+#ifndef ACE_DEVICE_CPU_CPU_H
+#define ACE_DEVICE_CPU_CPU_H
+
+#include "device/backend.h"
+#include "device/cpu/kernels.h"
+
+enum { CPU_WORKSPACE = 1 << 20 }; /* bytes per thread: tiles of products and attention, rows on their way to packing */
+
+typedef struct cpu_backend {
+    ace_pool *pool;
+    int threads;
+    const cpu_kernels *kernels;
+    char *workspace; /* threads x CPU_WORKSPACE, aligned to a page */
+} cpu_backend;
+
+static inline cpu_backend *cpu_of(const ace_device *dev)
+{
+    return dev->backend;
+}
+
+static inline void *cpu_workspace(const cpu_backend *cpu, int worker)
+{
+    return cpu->workspace + (size_t)worker * CPU_WORKSPACE;
+}
+
+static inline int64_t cpu_divide_up(int64_t a, int64_t b)
+{
+    return (a + b - 1) / b;
+}
+
+static inline int64_t cpu_min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+static inline int64_t cpu_max(int64_t a, int64_t b)
+{
+    return a > b ? a : b;
+}
+
+/* Runs the tasks on the pool. When the caller's flag cut the loop short, that is the device's failure: what the loop
+ * should have written is incomplete. */
+void cpu_run(ace_device *dev, int64_t count, void (*task)(void *context, int64_t index, int worker), void *context);
+
+/* Calls rows(context, first, count) for blocks of rows that cover [0, rows), each row costing about `bytes`. */
+void cpu_run_rows(ace_device *dev, int64_t rows, size_t bytes,
+                  void (*task)(void *context, int64_t first, int64_t count), void *context);
+
+/* isa.c: the kernels for `isa`, or for ACESTEP_ISA, or the best ones of this CPU. NULL with an error that lists what
+ * is supported. */
+const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error);
+
+/* weights.c */
+size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc);
+bool cpu_weight_pack(ace_device *dev, ace_weight *weight, ace_row_reader reader, void *context, ace_error *error);
+
+/* Bytes of one panel of a packed PRODUCT or GATED weight, and columns of the product in it. */
+size_t cpu_panel_bytes(ace_dtype dtype, int64_t k, int taps);
+static inline int64_t cpu_panel_cols(ace_weight_kind kind)
+{
+    return kind == ACE_WEIGHT_GATED ? CPU_NR / 2 : CPU_NR;
+}
+
+/* The operations, as in backend.h. */
+void cpu_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
+                const ace_epilogue *epilogue);
+void cpu_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w);
+void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape);
+void cpu_upload(ace_device *dev, ace_mat y, const float *host);
+void cpu_download(ace_device *dev, float *host, ace_mat x);
+void cpu_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake);
+void cpu_rms_norm(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, float eps, ace_mat scale, ace_mat shift);
+void cpu_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weight *w, float eps, ace_mat rope,
+                        int64_t first_position);
+void cpu_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
+void cpu_copy(ace_device *dev, ace_mat y, ace_mat x);
+void cpu_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
+void cpu_silu(ace_device *dev, ace_mat y, ace_mat x);
+
+#endif

@@ -1,0 +1,68 @@
+/* isa.c - which instruction set to use. */
+#include "base/error.h"
+#include "device/cpu/cpu.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Best last. */
+static const cpu_kernels *const all[] = {
+    &cpu_kernels_generic,
+};
+enum { SETS = sizeof all / sizeof *all };
+
+static bool runs_here(ace_isa isa)
+{
+    switch (isa) {
+    case ACE_ISA_GENERIC:
+        return true;
+#if defined(__x86_64__)
+    case ACE_ISA_AVX2:
+        return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case ACE_ISA_AVX512:
+        return runs_here(ACE_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+               __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case ACE_ISA_AVX512_BF16:
+        return runs_here(ACE_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+#endif
+    default:
+        return false;
+    }
+}
+
+/* "generic, avx2": what this CPU can run. */
+static void list_supported(char *list, size_t size)
+{
+    list[0] = '\0';
+    for (int i = 0; i < SETS; i++) {
+        size_t used = strlen(list);
+        if (runs_here(all[i]->isa)) snprintf(list + used, size - used, "%s%s", used ? ", " : "", all[i]->key);
+    }
+}
+
+const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error)
+{
+    char supported[64];
+    list_supported(supported, sizeof supported);
+    const cpu_kernels *chosen = NULL;
+    const char *wanted = isa == ACE_ISA_AUTO ? getenv("ACESTEP_ISA") : NULL;
+    if (wanted && *wanted && strcmp(wanted, "auto") != 0) {
+        for (int i = 0; i < SETS; i++)
+            if (strcmp(all[i]->key, wanted) == 0) chosen = all[i];
+        if (!chosen) {
+            ace_fail(error, ACE_ERROR_USAGE, "ACESTEP_ISA=%.40s is not an instruction set; this CPU supports %s",
+                     wanted, supported);
+            return NULL;
+        }
+    } else {
+        for (int i = 0; i < SETS; i++)
+            if (isa == ACE_ISA_AUTO ? runs_here(all[i]->isa) : all[i]->isa == isa) chosen = all[i];
+    }
+    if (!chosen || !runs_here(chosen->isa)) {
+        ace_fail(error, ACE_ERROR_DEVICE, "this CPU cannot run %s code; it supports %s",
+                 chosen ? chosen->key : "that kind of", supported);
+        return NULL;
+    }
+    return chosen;
+}

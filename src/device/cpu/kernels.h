@@ -1,0 +1,83 @@
+/* kernels.h - the inner loops of the CPU device, one table of them per instruction set.
+ *
+ * What may differ between two instruction sets is speed and rounding, never meaning. Within one set an output element
+ * is computed by the same operations in the same order wherever it stands: tiles of fewer rows, windows and threads
+ * change nothing. */
+#ifndef ACE_DEVICE_CPU_KERNELS_H
+#define ACE_DEVICE_CPU_KERNELS_H
+
+#include "device/device.h"
+
+enum {
+    CPU_NR = 32,       /* columns of a panel of packed weights */
+    CPU_KC = 256,      /* most products of an element in one kernel call: a panel of these fits the first-level cache */
+    CPU_SEGMENTS = 16, /* most taps in one kernel call */
+    CPU_MR_MAX = 16,   /* most rows of a tile, over all instruction sets */
+    CPU_KEYS = 64      /* keys of an attention block */
+};
+
+/* C[count][32] (+)= A . B, the matrix micro-kernel.
+ *   c          rows `ldc` floats apart; overwritten, or added to if `accumulate`
+ *   a          a[segment * count + row]: where the row's `length` values of that segment (tap) begin
+ *   count      1 .. mr rows
+ *   b          packed weights, all segments one after the other: float32 [length][32], or bfloat16 in pairs
+ *              [ceil(length / 2)][32][2] with a zero in the second half of an odd last pair
+ * Each element is the sum over segments, and in a segment over its values, in rising order. */
+typedef void cpu_gemm_kernel(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
+                             const void *b, bool accumulate);
+
+/* ace_epilogue with its vectors as plain pointers. Absent parts are NULL or have no rows. */
+typedef struct cpu_epilogue {
+    const float *bias, *gate, *alpha, *inv_beta;
+    bool silu;
+    bool gated; /* the first 16 columns of a panel are gate, the others up: 16 columns of silu(gate) * up come out */
+    ace_mat y, residual, act;
+} cpu_epilogue;
+
+typedef struct cpu_kernels {
+    ace_isa isa;
+    const char *key;   /* as in ACESTEP_ISA */
+    const char *label; /* as in the device's name */
+    int mr;            /* rows of a full tile */
+    cpu_gemm_kernel *gemm_f32, *gemm_bf16;
+
+    /* Applies `e` to the tile c[rows][32] whose corner is (row, col) of the product; col counts columns of y, `cols` of
+     * which exist in this panel. */
+    void (*epilogue)(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e);
+
+    /* n values, float32 or bfloat16 to either. */
+    void (*convert)(void *y, ace_dtype to, const void *x, ace_dtype from, int64_t n);
+    void (*snake)(void *y, ace_dtype to, const float *x, const float *alpha, const float *inv_beta, int64_t n);
+    /* scale and shift may be NULL. */
+    void (*rms_norm)(void *y, ace_dtype to, const float *x, const float *w, float eps, const float *scale,
+                     const float *shift, int64_t n);
+    /* One head, in place; angles: cosines, then sines, or NULL. */
+    void (*head_norm_rope)(void *x, ace_dtype dtype, const float *w, float eps, const float *angles, int64_t n);
+    void (*add)(float *y, const float *a, const float *b, int64_t n);
+    void (*silu)(void *y, ace_dtype to, const float *x, int64_t n);
+
+    /* Attention. keys_pack: `count` <= 32 rows of n values, `stride` apart, become the panel [n][32] of float32 (the
+     * transpose), missing rows zero. values_pack: `count` rows of n values become panels [n / 32][rows][32], missing
+     * rows and columns zero. */
+    void (*keys_pack)(float *panel, const void *k, ace_dtype dtype, int64_t stride, int64_t count, int64_t n);
+    void (*values_pack)(float *panels, const void *v, ace_dtype dtype, int64_t stride, int64_t count, int64_t rows,
+                        int64_t n);
+    /* One row of CPU_KEYS scores s becomes exp(s - maximum); *maximum and *sum are brought up to date. Returns the
+     * factor by which what was summed under the old maximum must be multiplied. */
+    float (*softmax)(float *s, float *maximum, float *sum);
+    void (*scale)(void *y, ace_dtype to, const float *x, float factor, int64_t n);
+} cpu_kernels;
+
+cpu_gemm_kernel cpu_gemm_f32_generic, cpu_gemm_bf16_generic;
+extern const cpu_kernels cpu_kernels_generic;
+
+#if defined(__x86_64__)
+cpu_gemm_kernel cpu_gemm_f32_avx2, cpu_gemm_bf16_avx2;
+cpu_gemm_kernel cpu_gemm_f32_avx512, cpu_gemm_bf16_avx512;
+cpu_gemm_kernel cpu_gemm_bf16_avx512_bf16;
+extern const cpu_kernels cpu_kernels_avx2;
+extern const cpu_kernels cpu_kernels_avx512;
+extern const cpu_kernels cpu_kernels_avx512_bf16;
+#endif
+
+#endif

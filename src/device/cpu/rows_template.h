@@ -1,0 +1,171 @@
+/* rows_template.h - the kernels that go along a row, written once in the vocabulary of vector.h.
+ *
+ * Included by rows_generic.c, rows_avx2.c and rows_avx512.c, each compiled for its instruction set: the functions are
+ * static, and the table at the end of each of those files is what the rest of the device sees. */
+#include "device/cpu/kernels.h"
+#include "device/cpu/vector.h"
+
+static vf apply_epilogue(vf p, const cpu_epilogue *e, int64_t m, int64_t col, int64_t n)
+{
+    if (e->bias) p = vf_add(p, vf_load_n(e->bias + col, n));
+    if (e->silu) p = vf_silu(p);
+    if (e->gate) p = vf_mul(p, vf_load_n(e->gate + col, n));
+    if (e->residual.rows) p = vf_add(p, vf_load_n((const float *)e->residual.data + m * e->residual.stride + col, n));
+    return p;
+}
+
+static vf snake(vf x, const float *alpha, const float *inv_beta, int64_t n)
+{
+    vf s = vf_sin_squared(vf_mul(vf_load_n(alpha, n), x));
+    return vf_fma(s, vf_load_n(inv_beta, n), x);
+}
+
+static void gated_rows(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
+{
+    for (int64_t m = 0; m < rows; m++, c += CPU_NR)
+        for (int64_t i = 0; i < cols; i += VF_LANES) {
+            vf p = vf_mul(vf_silu(vf_load_n(c + i, VF_LANES)), vf_load_n(c + CPU_NR / 2 + i, VF_LANES));
+            vf_store_as(e->y.data, e->y.dtype, (row + m) * e->y.stride + col + i, p, cols - i);
+        }
+}
+
+static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
+{
+    if (e->gated) {
+        gated_rows(c, row, rows, col, cols, e);
+        return;
+    }
+    for (int64_t m = row; m < row + rows; m++, c += CPU_NR)
+        for (int64_t i = 0; i < cols; i += VF_LANES) {
+            int64_t n = cols - i;
+            vf p = apply_epilogue(vf_load_n(c + i, VF_LANES), e, m, col + i, n);
+            if (e->y.rows) vf_store_as(e->y.data, e->y.dtype, m * e->y.stride + col + i, p, n);
+            if (e->alpha)
+                vf_store_as(e->act.data, e->act.dtype, m * e->act.stride + col + i,
+                            snake(p, e->alpha + col + i, e->inv_beta + col + i, n), n);
+        }
+}
+
+static void convert_row(void *y, ace_dtype to, const void *x, ace_dtype from, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VF_LANES) vf_store_as(y, to, i, vf_load_as(x, from, i, n - i), n - i);
+}
+
+static void snake_row(void *y, ace_dtype to, const float *x, const float *alpha, const float *inv_beta, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VF_LANES)
+        vf_store_as(y, to, i, snake(vf_load_n(x + i, n - i), alpha + i, inv_beta + i, n - i), n - i);
+}
+
+/* 1 / sqrt(mean(x^2) + eps), in four interleaved sums to keep rounding small and the pipeline full. */
+static float inverse_rms(const void *x, ace_dtype dtype, float eps, int64_t n)
+{
+    vf sums[4] = {vf_set1(0), vf_set1(0), vf_set1(0), vf_set1(0)};
+    for (int64_t i = 0; i < n; i += 4 * VF_LANES)
+        for (int j = 0; j < 4 && i + j * VF_LANES < n; j++) {
+            vf v = vf_load_as(x, dtype, i + j * VF_LANES, n - i - j * VF_LANES);
+            sums[j] = vf_fma(v, v, sums[j]);
+        }
+    float sum = vf_sum(vf_add(vf_add(sums[0], sums[2]), vf_add(sums[1], sums[3])));
+    return 1.0f / sqrtf(sum / (float)n + eps);
+}
+
+static void rms_norm_row(void *y, ace_dtype to, const float *x, const float *w, float eps, const float *scale,
+                         const float *shift, int64_t n)
+{
+    vf factor = vf_set1(inverse_rms(x, ACE_F32, eps, n));
+    for (int64_t i = 0; i < n; i += VF_LANES) {
+        vf v = vf_mul(vf_mul(vf_load_n(x + i, n - i), factor), vf_load_n(w + i, n - i));
+        if (scale) v = vf_fma(v, vf_load_n(scale + i, n - i), v);
+        if (shift) v = vf_add(v, vf_load_n(shift + i, n - i));
+        vf_store_as(y, to, i, v, n - i);
+    }
+}
+
+static void head_norm_rope_row(void *x, ace_dtype dtype, const float *w, float eps, const float *angles, int64_t n)
+{
+    vf factor = vf_set1(inverse_rms(x, dtype, eps, n));
+    int64_t half = n / 2;
+    for (int64_t i = 0; i < half; i += VF_LANES) {
+        int64_t left = half - i;
+        vf a = vf_mul(vf_mul(vf_load_as(x, dtype, i, left), factor), vf_load_n(w + i, left));
+        vf b = vf_mul(vf_mul(vf_load_as(x, dtype, half + i, left), factor), vf_load_n(w + half + i, left));
+        if (angles) {
+            vf cosine = vf_load_n(angles + i, left), sine = vf_load_n(angles + half + i, left);
+            vf turned = vf_fnma(b, sine, vf_mul(a, cosine));
+            b = vf_fma(a, sine, vf_mul(b, cosine));
+            a = turned;
+        }
+        vf_store_as(x, dtype, i, a, left);
+        vf_store_as(x, dtype, half + i, b, left);
+    }
+}
+
+static void add_row(float *y, const float *a, const float *b, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VF_LANES)
+        vf_store_n(y + i, vf_add(vf_load_n(a + i, n - i), vf_load_n(b + i, n - i)), n - i);
+}
+
+static void silu_row(void *y, ace_dtype to, const float *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VF_LANES) vf_store_as(y, to, i, vf_silu(vf_load_n(x + i, n - i)), n - i);
+}
+
+static void scale_row(void *y, ace_dtype to, const float *x, float factor, int64_t n)
+{
+    for (int64_t i = 0; i < n; i += VF_LANES)
+        vf_store_as(y, to, i, vf_mul(vf_load_n(x + i, n - i), vf_set1(factor)), n - i);
+}
+
+static void pack_keys(float *panel, const void *k, ace_dtype dtype, int64_t stride, int64_t count, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t j = 0; j < CPU_NR; j++) {
+            float v = 0;
+            if (j < count)
+                v = dtype == ACE_BF16 ? ace_bf16_to_f32(((const uint16_t *)k)[j * stride + i])
+                                      : ((const float *)k)[j * stride + i];
+            panel[i * CPU_NR + j] = v;
+        }
+}
+
+static void pack_values(float *panels, const void *v, ace_dtype dtype, int64_t stride, int64_t count, int64_t rows,
+                        int64_t n)
+{
+    for (int64_t first = 0; first < n; first += CPU_NR, panels += rows * CPU_NR)
+        for (int64_t j = 0; j < rows; j++)
+            for (int64_t i = 0; i < CPU_NR; i += VF_LANES) {
+                int64_t left = j < count ? n - first - i : 0;
+                vf row = left > 0 ? vf_load_as(v, dtype, j * stride + first + i, left) : vf_set1(0);
+                vf_store_n(panels + j * CPU_NR + i, row, VF_LANES);
+            }
+}
+
+/* Online softmax (Milakov and Gimelshein 2018). A maximum of -infinity means that nothing was attended yet; subtracting
+ * 0 instead keeps exp(-infinity) = 0 and avoids infinity - infinity. */
+static float softmax_row(float *s, float *maximum, float *sum)
+{
+    vf highest = vf_load_n(s, VF_LANES);
+    for (int i = VF_LANES; i < CPU_KEYS; i += VF_LANES) highest = vf_max(vf_load_n(s + i, VF_LANES), highest);
+    float before = *maximum, now = vf_highest(highest);
+    if (!(now > before)) now = before;
+    float base = now == -INFINITY ? 0.0f : now;
+    vf total = vf_set1(0);
+    for (int i = 0; i < CPU_KEYS; i += VF_LANES) {
+        vf p = vf_exp(vf_sub(vf_load_n(s + i, VF_LANES), vf_set1(base)));
+        vf_store_n(s + i, p, VF_LANES);
+        total = vf_add(total, p);
+    }
+    float factor[VF_LANES];
+    vf_store_n(factor, vf_exp(vf_set1(before - base)), VF_LANES);
+    *maximum = now;
+    *sum = *sum * factor[0] + vf_sum(total);
+    return factor[0];
+}
+
+/* The fields of cpu_kernels that come from this file. */
+#define ROW_KERNELS                                                                                  \
+    .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row, .rms_norm = rms_norm_row, \
+    .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, .keys_pack = pack_keys,  \
+    .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row

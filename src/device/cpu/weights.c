@@ -1,0 +1,152 @@
+/* weights.c - reading weights and laying them out for the matrix kernel.
+ *
+ * PRODUCT and GATED weights are stored as panels of 32 output columns, so that the kernel reads each panel from its
+ * first byte to its last. In a panel, with C = k / taps channels:
+ *   F32   [taps][C][32]
+ *   BF16  [taps][ceil(C / 2)][32][2]: the pairs that AVX512-BF16 and AMX multiply, an odd last channel with a zero
+ * A GATED panel holds 16 gate columns, then the 16 up columns of the same features. Columns past the end are zero. */
+#include "base/error.h"
+#include "device/cpu/cpu.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+
+enum { TASK_BYTES = 1 << 20 }; /* rows of a table or vector read by one task */
+
+static int64_t values_per_column(ace_dtype dtype, int64_t k, int taps)
+{
+    return dtype == ACE_BF16 ? taps * ((k / taps + 1) / 2 * 2) : k;
+}
+
+size_t cpu_panel_bytes(ace_dtype dtype, int64_t k, int taps)
+{
+    return (size_t)values_per_column(dtype, k, taps) * CPU_NR * ace_dtype_block_bytes(dtype);
+}
+
+static bool is_packed(ace_weight_kind kind)
+{
+    return kind == ACE_WEIGHT_PRODUCT || kind == ACE_WEIGHT_GATED;
+}
+
+static int64_t panel_count(const ace_weight_desc *d)
+{
+    return d->kind == ACE_WEIGHT_GATED ? cpu_divide_up(d->n / 2, CPU_NR / 2) : cpu_divide_up(d->n, CPU_NR);
+}
+
+size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc)
+{
+    ace_dtype dtype = ace_weight_stored_dtype(dev, desc);
+    if (is_packed(desc->kind)) return (size_t)panel_count(desc) * cpu_panel_bytes(dtype, desc->k, desc->taps);
+    return (size_t)desc->n * (size_t)desc->k * ace_dtype_block_bytes(dtype);
+}
+
+typedef struct packing {
+    const cpu_backend *cpu;
+    ace_weight *w;
+    ace_row_reader reader;
+    void *context;
+    int64_t rows_per_task; /* of a table or vector */
+    atomic_bool failed;
+    pthread_mutex_t lock; /* of the error */
+    ace_error error;
+} packing;
+
+static bool read_rows(packing *p, int64_t first, int64_t count, void *rows)
+{
+    ace_error error = {0};
+    if (p->reader(p->context, first, count, p->w->dtype, rows, &error)) return true;
+    pthread_mutex_lock(&p->lock);
+    if (p->error.status == ACE_OK) p->error = error;
+    if (p->error.status == ACE_OK) ace_fail(&p->error, ACE_ERROR_IO, "a weight cannot be read");
+    pthread_mutex_unlock(&p->lock);
+    atomic_store(&p->failed, true);
+    return false;
+}
+
+/* `count` rows of k values go to the columns of the panel from `column` on. Blocks of 16 values: their lines of the
+ * panel stay in the first-level cache until every row has written its part. */
+static void scatter_f32(float *panel, int column, const float *rows, int64_t count, int64_t k)
+{
+    for (int64_t k0 = 0; k0 < k; k0 += 16) {
+        int64_t k1 = cpu_min(k0 + 16, k);
+        for (int64_t r = 0; r < count; r++)
+            for (int64_t i = k0; i < k1; i++) panel[i * CPU_NR + column + r] = rows[r * k + i];
+    }
+}
+
+static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int64_t count, int64_t k, int taps)
+{
+    int64_t channels = k / taps, pairs = (channels + 1) / 2;
+    for (int64_t p0 = 0; p0 < taps * pairs; p0 += 16) {
+        int64_t p1 = cpu_min(p0 + 16, taps * pairs);
+        for (int64_t r = 0; r < count; r++)
+            for (int64_t p = p0; p < p1; p++) {
+                int64_t tap = p / pairs, channel = p % pairs * 2;
+                const uint16_t *x = rows + r * k + tap * channels + channel;
+                uint16_t *pair = panel + (p * CPU_NR + column + r) * 2;
+                pair[0] = x[0];
+                pair[1] = channel + 1 < channels ? x[1] : 0;
+            }
+    }
+}
+
+/* Reads rows [first, first + count) into the panel's columns from `column` on, as many at a time as the workspace
+ * holds. */
+static bool pack_columns(packing *p, void *panel, int column, int64_t first, int64_t count, int worker)
+{
+    const ace_weight_desc *d = &p->w->desc;
+    void *rows = cpu_workspace(p->cpu, worker);
+    int64_t at_once = CPU_WORKSPACE / (d->k * (int64_t)ace_dtype_block_bytes(p->w->dtype));
+    for (int64_t done = 0; done < count; done += at_once) {
+        int64_t now = cpu_min(at_once, count - done);
+        if (!read_rows(p, first + done, now, rows)) return false;
+        if (p->w->dtype == ACE_BF16)
+            scatter_bf16(panel, column + (int)done, rows, now, d->k, d->taps);
+        else
+            scatter_f32(panel, column + (int)done, rows, now, d->k);
+    }
+    return true;
+}
+
+static void panel_task(void *context, int64_t index, int worker)
+{
+    packing *p = context;
+    if (atomic_load(&p->failed)) return;
+    const ace_weight_desc *d = &p->w->desc;
+    size_t bytes = cpu_panel_bytes(p->w->dtype, d->k, d->taps);
+    char *panel = (char *)p->w->data + (size_t)index * bytes;
+    int64_t columns = cpu_panel_cols(d->kind), features = d->kind == ACE_WEIGHT_GATED ? d->n / 2 : d->n;
+    int64_t first = index * columns, count = cpu_min(columns, features - first);
+    if (count < columns) memset(panel, 0, bytes);
+    if (!pack_columns(p, panel, 0, first, count, worker)) return;
+    if (d->kind == ACE_WEIGHT_GATED) pack_columns(p, panel, CPU_NR / 2, features + first, count, worker);
+}
+
+static void rows_task(void *context, int64_t index, int worker)
+{
+    packing *p = context;
+    (void)worker;
+    if (atomic_load(&p->failed)) return;
+    int64_t first = index * p->rows_per_task, count = cpu_min(p->rows_per_task, p->w->desc.n - first);
+    size_t row = (size_t)p->w->desc.k * ace_dtype_block_bytes(p->w->dtype);
+    read_rows(p, first, count, (char *)p->w->data + (size_t)first * row);
+}
+
+bool cpu_weight_pack(ace_device *dev, ace_weight *w, ace_row_reader reader, void *context, ace_error *error)
+{
+    int64_t row = w->desc.k * (int64_t)ace_dtype_block_bytes(w->dtype);
+    if (is_packed(w->desc.kind) && row > CPU_WORKSPACE)
+        return ace_fail(error, ACE_ERROR_MODEL, "a weight with rows of %lld values is too wide for this program",
+                        (long long)w->desc.k);
+    packing p = {.cpu = cpu_of(dev), .w = w, .reader = reader, .context = context};
+    pthread_mutex_init(&p.lock, NULL);
+    if (is_packed(w->desc.kind)) {
+        cpu_run(dev, panel_count(&w->desc), panel_task, &p);
+    } else {
+        p.rows_per_task = cpu_max(1, TASK_BYTES / row);
+        cpu_run(dev, cpu_divide_up(w->desc.n, p.rows_per_task), rows_task, &p);
+    }
+    pthread_mutex_destroy(&p.lock);
+    if (p.error.status != ACE_OK) return ace_fail(error, p.error.status, "%s", p.error.message);
+    return dev->failure.status == ACE_OK; /* stopped */
+}
