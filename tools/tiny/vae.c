@@ -79,7 +79,7 @@ static void add_decoder(tiny_model *model)
         add_residual_units(model, block, out);
     }
     add_snake(model, "decoder.snake1", HIDDEN);
-    add_conv(model, "decoder.conv2", AUDIO_CHANNELS, HIDDEN, 7, 0.15, 0);
+    add_conv(model, "decoder.conv2", AUDIO_CHANNELS, HIDDEN, 7, 0.1, 0);
 }
 
 void tiny_vae_tensors(tiny_model *model)
