@@ -92,7 +92,7 @@ bool audio_format_from_path(const char *path, audio_format *format, ace_error *e
 bool audio_format_choose(const char *path, const char *name, audio_format *format, ace_error *error)
 {
     if (!name) return audio_format_from_path(path, format, error);
-    audio_format wanted, meant;
+    audio_format wanted = AUDIO_FLAC24, meant;
     if (!audio_format_from_name(name, &wanted, error)) return false;
     if (from_extension(extension_of(path), &meant) && strcmp(formats[meant].extension, formats[wanted].extension) != 0)
         return ace_fail(error, ACE_ERROR_USAGE,

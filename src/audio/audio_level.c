@@ -50,7 +50,7 @@ bool audio_level_plan_percentile(audio_level *level, float reference, int64_t fr
         return ace_fail(error, ACE_ERROR_NUMERIC, "the song's reference level is %g: no level can be set",
                         (double)reference);
     bool silent = reference < SILENT_PEAK;
-    *level = (audio_level){.limit = silent ? 1.0f : reference, .gain = 1.0f, .clip = !silent, .frames = frames};
+    *level = (audio_level){.limit = 1.0f, .gain = silent ? 1.0f : 1.0f / reference, .clip = !silent, .frames = frames};
     return true;
 }
 

@@ -38,8 +38,8 @@ float audio_level_limit(float peak);
 bool audio_level_plan(audio_level *level, const audio_level_options *options, float peak, int64_t frames, int rate,
                       ace_error *error);
 
-/* acestep.cpp's rule instead of the above (spec/vae-audio.md §21): x / reference clamped to [-1, 1], no fades. The
- * reference is the magnitude that audio_spool_rank() finds for audio_level_percentile_rank(). */
+/* acestep.cpp's rule instead of the above (spec/vae-audio.md §21): x * (1 / reference) clamped to [-1, 1], no fades.
+ * The reference is the magnitude that audio_spool_rank() finds for audio_level_percentile_rank(). */
 bool audio_level_plan_percentile(audio_level *level, float reference, int64_t frames, ace_error *error);
 
 /* Which of `samples` magnitudes in ascending order is the reference when `millionths` (0..999) of them may clip:
