@@ -30,7 +30,7 @@ int repaint_cutoff(double injection_ratio, int steps);
 void repaint_inject(float *x, const float *clean, const float *noise, const uint8_t *mask, float t, size_t frames);
 
 /* After the last step: x where mask is 1, clean where it is 0, with linear ramps of up to `crossfade` frames outside
- * the outermost generated frames. Does nothing when crossfade is 0 or the mask is all 0 or all 1... see the source. */
+ * the outermost generated frames. Does nothing when crossfade is 0: then what the model made outside stays. */
 void repaint_blend(float *x, const float *clean, const uint8_t *mask, int crossfade, size_t frames);
 
 #endif

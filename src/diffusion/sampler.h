@@ -23,7 +23,10 @@
 
 #include <acestep.h>
 
-enum { SAMPLER_MAX_BATCH = 64 };
+enum {
+    SAMPLER_MAX_BATCH = 64,
+    SAMPLER_MAX_FRAMES = 1 << 24,
+};
 
 /* Everything of a request that concerns sampling (dit.md 7.1). */
 typedef struct sampler_options {
@@ -42,7 +45,7 @@ typedef struct sampler_options {
     double cfg_interval_start, cfg_interval_end; /* guidance only while start <= t <= end */
 
     solver_kind solver;
-    int stork_substeps;
+    int stork_substeps;                                  /* 10, 5 or 2 */
     double velocity_norm_threshold, velocity_ema_factor; /* 0 is off */
     dcw_options dcw;
 
@@ -68,25 +71,27 @@ sampler_options sampler_defaults(bool is_turbo);
 /* Called with one sentence for each thing that was adapted or leaves the checkpoint's preset. May be NULL. */
 typedef void sampler_warn(void *context, const char *sentence);
 
-/* Checks all options. What the model cannot do but the official program tolerates is adapted, with a warning (guidance
- * on turbo, more turbo steps than the limit). Anything else that is impossible, out of range or not a number is
- * ACE_ERROR_USAGE. */
+/* Checks all options. What the checkpoint cannot do and the official program quietly adapts is adapted with a warning:
+ * guidance on turbo becomes none, turbo steps beyond turbo_step_limit become the limit, turbo timesteps move to the
+ * nearest distilled ones. Leaving the checkpoint's preset warns. Anything else that is impossible, out of range or not
+ * a number is ACE_ERROR_USAGE. */
 bool sampler_validate(sampler_options *options, sampler_warn *warn, void *context, ace_error *error);
 
 /* The timesteps of a run with these (validated) options. */
-bool sampler_schedule(const sampler_options *options, schedule *schedule, ace_error *error);
+bool sampler_schedule(const sampler_options *options, flow_schedule *schedule, ace_error *error);
 
 /* How often the model is called, and how many of the calls ask for the unconditional velocity too. */
 typedef struct sampler_cost {
     int calls, uncond_calls;
 } sampler_cost;
-sampler_cost sampler_model_calls(const sampler_options *options, const schedule *schedule);
+sampler_cost sampler_model_calls(const sampler_options *options, const flow_schedule *schedule);
 
 /* One request to the model: the velocity at (x, t) of every item. */
 typedef struct sampler_call {
     int step, steps;
     bool corrector;     /* Heun's second evaluation of the step */
-    float t;            /* timestep of both embeddings (t and t - r = 0) */
+    int t_index;        /* the timestep's place in the schedule: step, or step + 1 for the corrector */
+    float t;            /* schedule.t[t_index] */
     bool non_cover;     /* use the second condition (encoder states and context): dit.md 14.1 */
     bool new_condition; /* first call with this condition: the cross-attention's keys and values must be recomputed */
     bool uncond;        /* v_uncond is wanted too: run both in one batch if you can */

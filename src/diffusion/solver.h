@@ -38,9 +38,9 @@ typedef struct solver_past {
 
 void solver_dpm3m(float *x, const float *v, const solver_past *past, float dt, size_t count);
 
-/* substeps in [2, 20]; on a non-finite result they are halved while >= 2, then the step is Euler's. `scratch` holds
- * `count` floats. The stability guards compare root mean squares over the `count` values, so an item's result does not
- * depend on its batch (acestep.cpp takes them over the batch). */
+/* substeps is 10 (the default), 5 or 2; on a non-finite result the next smaller one is tried, at last Euler's step.
+ * `scratch` holds `count` floats. The stability guards compare root mean squares over the `count` values, so an item's
+ * result does not depend on its batch (acestep.cpp takes them over the batch). */
 void solver_stork4(float *x, const float *v, const solver_past *past, float t, float t_next, int substeps,
                    float *scratch, size_t count);
 
