@@ -1,0 +1,162 @@
+/* bench.c - acestep bench: what every stage costs at the real model's size. */
+#include "cli.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct bench {
+    ace_engine_options engine; /* first: the engine's option setters write here */
+    ace_request *request;
+    bool json;
+} bench;
+
+static bool set_variant(void *target, const char *value, ace_error *error)
+{
+    (void)error;
+    ((bench *)target)->engine.synthetic = value;
+    return true;
+}
+
+static bool set_json(void *target, const char *value, ace_error *error)
+{
+    (void)value;
+    (void)error;
+    return ((bench *)target)->json = true;
+}
+
+#define FIELD(name)                                                              \
+    static bool set_##name(void *target, const char *value, ace_error *error)    \
+    {                                                                            \
+        return ace_request_set(((bench *)target)->request, #name, value, error); \
+    }
+FIELD(duration)
+FIELD(inference_steps)
+FIELD(batch_size)
+
+static const cli_option options[] = {
+    {"--variant", NULL, "NAME", "2b (default) or xl: real dimensions, random weights, no files needed", set_variant},
+    {"--duration", NULL, "SECONDS", "length of the song (default 30)", set_duration},
+    {"--steps", NULL, "N", "diffusion steps (default: the preset, 8)", set_inference_steps},
+    {"--batch", NULL, "N", "songs at once (default 1)", set_batch_size},
+    {"--json", NULL, NULL, "one JSON object on standard output", set_json},
+};
+enum { OPTIONS = sizeof options / sizeof *options };
+
+static void print_help(void)
+{
+    printf("acestep bench - measure every stage of making a song\n"
+           "\n"
+           "  Real dimensions of the 2B turbo model, random weights made in memory (the result is noise and is thrown "
+           "away):\n"
+           "    acestep bench\n"
+           "    acestep bench --variant xl --duration 60 --precision f32\n"
+           "  A checkpoint of yours:\n"
+           "    acestep bench --model checkpoints\n"
+           "\n");
+    cli_print_options(options, OPTIONS);
+    cli_print_options(cli_engine_options, cli_engine_option_count);
+}
+
+static void on_progress(void *user, const ace_progress *p)
+{
+    cli_progress_show(user, p);
+}
+
+static void on_warning(void *user, const char *sentence)
+{
+    cli_progress_warning(user, sentence);
+}
+
+static double audio_seconds(const ace_result *result)
+{
+    double seconds = 0;
+    for (int i = 0; i < result->count; i++) seconds += (double)result->songs[i].frames / 48000;
+    return seconds;
+}
+
+static void print_json(const ace_result *result, const char *description)
+{
+    printf("{\"engine\":%s,\"seconds\":%.4f,\"audio_s\":%.3f,\"planned_peak_bytes\":%zu,\"measured_peak_bytes\":%zu,"
+           "\"stages\":{",
+           description, result->seconds, audio_seconds(result), result->planned_peak, result->measured_peak);
+    for (int i = 0; i < ACE_STAGE_WRITE; i++) {
+        const ace_stage_cost *c = &result->stages[i];
+        printf(
+            "%s\"%s\":{\"seconds\":%.4f,\"gflop\":%.3f,\"gflop_per_s\":%.2f,\"bytes_moved\":%.0f,\"weight_bytes\":%zu,"
+            "\"scratch_bytes\":%zu}",
+            i ? "," : "", ace_stage_name((ace_stage)i), c->seconds, c->flops * 1e-9,
+            c->flops * 1e-9 / (c->seconds + 1e-9), c->bytes_moved, c->weight_bytes, c->scratch_bytes);
+    }
+    printf("}}\n");
+}
+
+static void print_table(const ace_result *result)
+{
+    static const double mib = 1048576.0;
+    printf("%-10s %9s %11s %9s %9s %13s %13s\n", "stage", "seconds", "GFLOP", "GFLOP/s", "GB moved", "weights MiB",
+           "working MiB");
+    for (int i = 0; i < ACE_STAGE_WRITE; i++) {
+        const ace_stage_cost *c = &result->stages[i];
+        printf("%-10s %9.2f %11.1f %9.1f %9.2f %13.1f %13.1f\n", ace_stage_name((ace_stage)i), c->seconds,
+               c->flops * 1e-9, c->flops * 1e-9 / (c->seconds + 1e-9), c->bytes_moved * 1e-9,
+               (double)c->weight_bytes / mib, (double)c->scratch_bytes / mib);
+    }
+    double computing = result->seconds - result->stages[ACE_STAGE_LOAD].seconds, audio = audio_seconds(result);
+    printf("%.2f s of audio in %.2f s after loading: %.3fx realtime\n", audio, computing, audio / computing);
+    printf("peak memory: planned %zu bytes, measured %zu bytes%s\n", result->planned_peak, result->measured_peak,
+           result->planned_peak == result->measured_peak ? " (equal)" : " (DIFFERENT: a bug)");
+}
+
+static int run(bench *b)
+{
+    ace_error error = {0};
+    ace_result result = {0};
+    cli_progress progress;
+    cli_progress_begin(&progress, false, b->json);
+    if (!b->engine.model && !b->engine.synthetic) b->engine.synthetic = "2b";
+    ace_engine *engine = ace_engine_open(&b->engine, &error);
+    if (!engine) return cli_fail(&error, b->json);
+    cli_interrupt_stops(engine);
+    ace_callbacks callbacks = {.user = &progress, .progress = on_progress, .warning = on_warning};
+    bool ok = ace_generate(engine, b->request, &callbacks, &result, &error);
+    cli_progress_end(&progress);
+    char *description = ok ? ace_engine_describe(engine, &error) : NULL;
+    if (description && b->json)
+        print_json(&result, description);
+    else if (description)
+        print_table(&result);
+    cli_interrupt_stops(NULL);
+    int code = description ? 0 : cli_fail(&error, b->json);
+    free(description);
+    ace_result_free(&result);
+    ace_engine_close(engine);
+    return code;
+}
+
+int command_bench(int count, char **arguments)
+{
+    ace_error error = {0};
+    bool help;
+    bench b = {.request = ace_request_new(&error)};
+    static const char lyrics[] =
+        "[Verse]\nA line to sing that is as long as lines of songs are\nAnd one more line to follow it\n"
+        "[Chorus]\nThis is the part that everybody knows\nThis is the part that everybody knows\n";
+    bool ok =
+        b.request && ace_request_set(b.request, "duration", "30", &error) &&
+        ace_request_set(b.request, "seed", "1", &error) &&
+        ace_request_set(b.request, "caption", "upbeat city pop, female vocal, bright synths, funky bass", &error) &&
+        ace_request_set(b.request, "lyrics", lyrics, &error);
+    cli_parser parser = {options, OPTIONS, &b, NULL, NULL};
+    int code;
+    if (!ok || !cli_parse(&parser, count, arguments, &help, &error)) {
+        code = cli_fail(&error, b.json);
+    } else if (help) {
+        print_help();
+        code = 0;
+    } else {
+        code = run(&b);
+    }
+    ace_request_free(b.request);
+    return code;
+}
