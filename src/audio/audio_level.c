@@ -59,12 +59,13 @@ int64_t audio_level_percentile_rank(int64_t samples, int millionths)
     return (int64_t)((double)(samples - 1) * (1.0 - (double)millionths / 1e6));
 }
 
-/* Element i of torch.linspace(from, to, n) in float32: both ends are exact, the halves mirror each other. */
+/* Element i of torch.linspace(from, to, n) in float32: both ends are exact, the halves count from their own end, and the
+ * product is not rounded before the sum (PyTorch's vector code fuses them; without that the last bit differs). */
 static float linspace(float from, float to, int64_t n, int64_t i)
 {
     if (n == 1) return from;
     float step = (to - from) / (float)(n - 1);
-    return i < n / 2 ? from + step * (float)i : to - step * (float)(n - 1 - i);
+    return i < n / 2 ? fmaf(step, (float)i, from) : fmaf(-step, (float)(n - 1 - i), to);
 }
 
 void audio_level_apply(const audio_level *level, int64_t first, float *frames, size_t n)
