@@ -2,7 +2,7 @@
 #include "model/vae_fixture.h"
 
 typedef struct agreement {
-    double error;  /* max |a - b| / max |b| */
+    double error; /* max |a - b| / max |b| */
     double cosine;
 } agreement;
 
@@ -44,8 +44,7 @@ static void check_direction(const golden *g, bool decodes, ace_dtype precision)
         int64_t length = atoll(expected->name + strlen(prefix));
         float *input = noise(decodes ? DECODE_SEED : ENCODE_SEED, length * input_cols(&c));
         float *output = run_codec(&c, input, length, 16);
-        agreement a =
-            compare(output, output_rows(&c, length), output_cols(&c), decodes ? DECIMATION : 1, expected);
+        agreement a = compare(output, output_rows(&c, length), output_cols(&c), decodes ? DECIMATION : 1, expected);
         worst_error = fmax(worst_error, a.error);
         worst_cosine = fmin(worst_cosine, a.cosine);
         if (precision == ACE_F32 ? a.error > 1e-5 : a.cosine < 0.9995)

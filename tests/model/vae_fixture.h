@@ -26,7 +26,7 @@ enum { DECODE_SEED = 1, ENCODE_SEED = 2, DECIMATION = 11 }; /* as in the script 
 /* Takes the place of checkpoint.c's: the loader sees the tensors of one file, except for one. */
 struct ace_part {
     ace_tensors *tensors;
-    const char *changed;            /* this name finds `replacement`, which may be NULL */
+    const char *changed; /* this name finds `replacement`, which may be NULL */
     const ace_tensor *replacement;
 };
 
@@ -160,8 +160,7 @@ static inline int64_t output_rows(const codec *c, int64_t length)
     return c->decodes ? length * vae_hop(&c->config) : vae_frames(&c->config, length);
 }
 
-static inline bool run_stream(const codec *c, bool on_meter, int64_t length, const vae_stream *stream,
-                              ace_error *error)
+static inline bool run_stream(const codec *c, bool on_meter, int64_t length, const vae_stream *stream, ace_error *error)
 {
     if (c->decodes) return vae_decode(on_meter ? c->metered_decoder : c->decoder, length, stream, error);
     return vae_encode(on_meter ? c->metered_encoder : c->encoder, length, VAE_MEAN_AND_SCALE, stream, error);
