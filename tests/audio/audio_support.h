@@ -91,18 +91,18 @@ static inline bool write_song(const char *path, const audio_writer_options *opti
 }
 
 /* assert_true() with the error's sentence. */
-#define assert_ok(call, error)                                                                                         \
-    do {                                                                                                               \
-        if (!(call)) fail_msg("%s: %s", #call, (error).message);                                                       \
+#define assert_ok(call, error)                                   \
+    do {                                                         \
+        if (!(call)) fail_msg("%s: %s", #call, (error).message); \
     } while (0)
 
 /* The call must fail with this status and a sentence that contains `words`; the error is reset. */
-#define assert_fails(call, error, code, words)                                                                         \
-    do {                                                                                                               \
-        if (call) fail_msg("%s succeeded", #call);                                                                     \
-        if ((error).status != (code) || !strstr((error).message, words))                                               \
-            fail_msg("%s: status %d, '%s' does not say '%s'", #call, (error).status, (error).message, words);          \
-        (error) = (ace_error){0};                                                                                      \
+#define assert_fails(call, error, code, words)                                                                \
+    do {                                                                                                      \
+        if (call) fail_msg("%s succeeded", #call);                                                            \
+        if ((error).status != (code) || !strstr((error).message, words))                                      \
+            fail_msg("%s: status %d, '%s' does not say '%s'", #call, (error).status, (error).message, words); \
+        (error) = (ace_error){0};                                                                             \
     } while (0)
 
 #endif

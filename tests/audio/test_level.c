@@ -22,8 +22,8 @@ static void test_equals_official(void **state)
         assert_in_range(frames, 1, 1000);
         float in[2000], want[2000];
         for (int i = 0; i < frames; i++)
-            assert_int_equal(
-                fscanf(file, "%f %f %f %f", in + 2 * i, in + 2 * i + 1, want + 2 * i, want + 2 * i + 1), 4);
+            assert_int_equal(fscanf(file, "%f %f %f %f", in + 2 * i, in + 2 * i + 1, want + 2 * i, want + 2 * i + 1),
+                             4);
         audio_level_options options = {
             .normalize = db <= 0.0, .peak_db = db <= 0.0 ? db : -1.0, .fade_in = fade_in, .fade_out = fade_out};
         audio_level level;
@@ -91,8 +91,8 @@ static void test_refuses(void **state)
     (void)state;
     audio_level level;
     ace_error error = {0};
-    const audio_level_options bad[] = {{true, 0.1, 0, 0},  {true, NAN, 0, 0},       {true, -INFINITY, 0, 0},
-                                       {true, -1, -1, 0},  {true, -1, 0, NAN},      {true, -1, INFINITY, 0},
+    const audio_level_options bad[] = {{true, 0.1, 0, 0},   {true, NAN, 0, 0},  {true, -INFINITY, 0, 0},
+                                       {true, -1, -1, 0},   {true, -1, 0, NAN}, {true, -1, INFINITY, 0},
                                        {false, -1, 0, -0.1}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
         assert_fails(audio_level_plan(&level, &bad[i], 0.5f, 100, 48000, &error), error, ACE_ERROR_USAGE, "possible");
