@@ -70,7 +70,7 @@ bool prompt_parse_codes(const char *text, int32_t **codes, int64_t *count, ace_e
     bool ok = true, tokens = strstr(text, open) != NULL;
     for (const char *p = text; ok && *p;) {
         char *end;
-        int32_t code;
+        int32_t code = 0;
         if (tokens) {
             p = strstr(p, open);
             if (!p) break;
