@@ -39,7 +39,10 @@ typedef struct cpu_kernels {
     const char *key;   /* as in ACESTEP_ISA */
     const char *label; /* as in the device's name */
     int mr;            /* rows of a full tile */
-    cpu_gemm_kernel *gemm_f32, *gemm_bf16;
+    cpu_gemm_kernel *gemm_f32;
+    cpu_gemm_kernel *gemm_bf16; /* NULL: products of bf16 are expanded to float32 and use gemm_f32 */
+    /* Expands a bf16 panel of `segments` times `length` values per column to the float32 form. */
+    void (*expand)(float *panel, const uint16_t *pairs, int segments, int64_t length);
 
     /* Applies `e` to the tile c[rows][32] whose corner is (row, col) of the product; col counts columns of y, `cols` of
      * which exist in this panel. */
@@ -68,13 +71,11 @@ typedef struct cpu_kernels {
     void (*scale)(void *y, ace_dtype to, const float *x, float factor, int64_t n);
 } cpu_kernels;
 
-cpu_gemm_kernel cpu_gemm_f32_generic, cpu_gemm_bf16_generic;
+cpu_gemm_kernel cpu_gemm_f32_generic;
 extern const cpu_kernels cpu_kernels_generic;
 
 #if defined(__x86_64__)
-cpu_gemm_kernel cpu_gemm_f32_avx2, cpu_gemm_bf16_avx2;
-cpu_gemm_kernel cpu_gemm_f32_avx512, cpu_gemm_bf16_avx512;
-cpu_gemm_kernel cpu_gemm_bf16_avx512_bf16;
+cpu_gemm_kernel cpu_gemm_f32_avx2, cpu_gemm_f32_avx512, cpu_gemm_bf16_avx512;
 extern const cpu_kernels cpu_kernels_avx2;
 extern const cpu_kernels cpu_kernels_avx512;
 extern const cpu_kernels cpu_kernels_avx512_bf16;

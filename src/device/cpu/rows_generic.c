@@ -7,6 +7,5 @@ const cpu_kernels cpu_kernels_generic = {
     .label = "generic",
     .mr = 4,
     .gemm_f32 = cpu_gemm_f32_generic,
-    .gemm_bf16 = cpu_gemm_bf16_generic,
     ROW_KERNELS,
 };

@@ -46,6 +46,19 @@ static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col
         }
 }
 
+static void expand_panel(float *panel, const uint16_t *pairs, int segments, int64_t length)
+{
+    for (int s = 0; s < segments; s++)
+        for (int64_t k = 0; k < length; k += 2, pairs += 2 * CPU_NR) {
+            bool both = k + 1 < length;
+            for (int i = 0; i < CPU_NR; i += VF_LANES) {
+                vf_store_n(panel + i, vf_load_even(pairs + 2 * i), VF_LANES);
+                if (both) vf_store_n(panel + CPU_NR + i, vf_load_odd(pairs + 2 * i), VF_LANES);
+            }
+            panel += both ? 2 * CPU_NR : CPU_NR;
+        }
+}
+
 static void convert_row(void *y, ace_dtype to, const void *x, ace_dtype from, int64_t n)
 {
     for (int64_t i = 0; i < n; i += VF_LANES) vf_store_as(y, to, i, vf_load_as(x, from, i, n - i), n - i);
@@ -165,7 +178,7 @@ static float softmax_row(float *s, float *maximum, float *sum)
 }
 
 /* The fields of cpu_kernels that come from this file. */
-#define ROW_KERNELS                                                                                  \
-    .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row, .rms_norm = rms_norm_row, \
-    .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, .keys_pack = pack_keys,  \
-    .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row
+#define ROW_KERNELS                                                                                   \
+    .expand = expand_panel, .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row,    \
+    .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, \
+    .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row

@@ -9,6 +9,12 @@
 #include "base/dtype.h"
 
 #include <math.h>
+#include <stdbool.h>
+
+/* pi in three floats, each the nearest to what the ones before leave over. */
+#define VF_PI_HIGH 0x1.921fb6p+1f
+#define VF_PI_MIDDLE (-0x1.777a5cp-24f)
+#define VF_PI_LOW (-0x1.ee59dap-49f)
 
 #if defined(__AVX512F__)
 #include "device/cpu/vector_avx512.h"

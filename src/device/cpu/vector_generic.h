@@ -2,7 +2,10 @@
 #ifndef ACE_DEVICE_CPU_VECTOR_GENERIC_H
 #define ACE_DEVICE_CPU_VECTOR_GENERIC_H
 
+#include "base/dtype.h"
+
 #include <math.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 
@@ -43,6 +46,17 @@ static inline vf vf_load_bf16(const uint16_t *p, int64_t n)
 static inline void vf_store_bf16(uint16_t *p, vf v, int64_t n)
 {
     for (int64_t i = 0; i < (n < VF_LANES ? n : VF_LANES); i++) p[i] = ace_f32_to_bf16(v[i]);
+}
+
+/* The even ones, or the odd ones, of 2 * VF_LANES bf16 values. */
+static inline vf vf_load_even(const uint16_t *p)
+{
+    return (vf){ace_bf16_to_f32(p[0]), ace_bf16_to_f32(p[2]), ace_bf16_to_f32(p[4]), ace_bf16_to_f32(p[6])};
+}
+
+static inline vf vf_load_odd(const uint16_t *p)
+{
+    return vf_load_even(p + 1);
 }
 
 static inline vf vf_add(vf a, vf b)
