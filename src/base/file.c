@@ -175,25 +175,47 @@ static char *directory_of(const char *path, ace_error *error)
     return ace_text_take(&directory, error);
 }
 
+/* Opens a file without a name in a directory: it vanishes with the process until it is linked. -1 where the file system
+ * has no such thing. */
+static int open_nameless(const char *directory)
+{
+    /* linkat() reaches such a file through /proc only */
+    if (access("/proc/self/fd", X_OK) != 0) return -1;
+    return open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+}
+
+/* A temporary file in the directory of `path`: nameless if the file system can, else *name is its name. -1 on error. */
+static int open_temporary(const char *path, char **name, ace_error *error)
+{
+    *name = NULL;
+    char *directory = directory_of(path, error);
+    if (!directory) return -1;
+    bool refused = ace_fault_hit();
+    int fd = refused ? (errno = EIO, -1) : open_nameless(directory);
+    if (fd < 0 && !refused) {
+        ace_text pattern = {0};
+        ace_text_format(&pattern, "%s/.acestep-XXXXXX", directory);
+        *name = ace_text_take(&pattern, error);
+        if (*name) fd = mkostemp(*name, O_CLOEXEC);
+    }
+    if (fd < 0) {
+        fail_errno(error, "create a file for", path);
+        free(*name);
+        *name = NULL;
+    }
+    free(directory);
+    return fd;
+}
+
 bool ace_new_file_begin(ace_new_file *file, const char *path, bool replace, ace_error *error)
 {
     *file = (ace_new_file){.fd = -1, .replace = replace};
     if (!replace && ace_path_exists(path)) return fail_exists(error, path);
     if (ace_path_is_directory(path))
         return ace_fail(error, ACE_ERROR_IO, "'%s' is a directory: give the name of a file", path);
-    char *directory = directory_of(path, error);
-    ace_text temporary = {0};
-    if (directory) ace_text_format(&temporary, "%s/.acestep-XXXXXX", directory);
-    free(directory);
     file->path = ace_strdup(path, error);
-    file->temporary = ace_text_take(&temporary, error);
-    if (file->path && file->temporary) {
-        file->fd = ace_fault_hit() ? (errno = EIO, -1) : mkostemp(file->temporary, O_CLOEXEC);
-        if (file->fd < 0) fail_errno(error, "create a file for", path);
-    }
+    if (file->path) file->fd = open_temporary(path, &file->temporary, error);
     if (file->fd < 0) {
-        free(file->temporary);
-        file->temporary = NULL;
         ace_new_file_abandon(file);
         return false;
     }
@@ -201,6 +223,32 @@ bool ace_new_file_begin(ace_new_file *file, const char *path, bool replace, ace_
     umask(mask);
     fchmod(file->fd, 0666 & ~mask);
     return true;
+}
+
+/* Gives a nameless file a name; -1 with EEXIST when the name is taken. */
+static int link_nameless(int fd, const char *name)
+{
+    char self[64];
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd);
+    return linkat(AT_FDCWD, self, AT_FDCWD, name, AT_SYMLINK_FOLLOW);
+}
+
+/* A nameless file that is to replace another needs a name for the moment before the rename. */
+static bool name_temporary(ace_new_file *file, ace_error *error)
+{
+    for (unsigned i = 0; i < 1000; i++) {
+        ace_text name = {0};
+        ace_text_format(&name, "%s.%ld-%u.tmp", file->path, (long)getpid(), i);
+        char *temporary = ace_text_take(&name, error);
+        if (!temporary) return false;
+        if (link_nameless(file->fd, temporary) == 0) {
+            file->temporary = temporary;
+            return true;
+        }
+        free(temporary);
+        if (errno != EEXIST) break;
+    }
+    return fail_errno(error, "name the finished file", file->path);
 }
 
 /* Some file systems know no RENAME_NOREPLACE; there a hard link refuses an existing name just as atomically. */
@@ -212,21 +260,30 @@ static int rename_without_replacing(const char *from, const char *to)
     return unlink(from);
 }
 
+static bool give_name(ace_new_file *file, ace_error *error)
+{
+    int failed;
+    if (file->replace) {
+        if (!file->temporary && !name_temporary(file, error)) return false;
+        failed = rename(file->temporary, file->path);
+    } else if (file->temporary) {
+        failed = rename_without_replacing(file->temporary, file->path);
+    } else {
+        failed = link_nameless(file->fd, file->path);
+    }
+    if (failed)
+        return errno == EEXIST ? fail_exists(error, file->path)
+                               : fail_errno(error, "rename the finished file to", file->path);
+    free(file->temporary);
+    file->temporary = NULL;
+    return true;
+}
+
 bool ace_new_file_commit(ace_new_file *file, ace_error *error)
 {
     bool ok = !ace_fault_hit() && fsync(file->fd) == 0;
-    if (close(file->fd) != 0) ok = false;
-    file->fd = -1;
-    if (!ok) {
-        fail_errno(error, "finish writing", file->path);
-    } else if ((file->replace ? rename(file->temporary, file->path)
-                              : rename_without_replacing(file->temporary, file->path)) != 0) {
-        ok = errno == EEXIST ? fail_exists(error, file->path)
-                             : fail_errno(error, "rename the finished file to", file->path);
-    } else {
-        free(file->temporary);
-        file->temporary = NULL;
-    }
+    if (!ok) fail_errno(error, "finish writing", file->path);
+    ok = ok && give_name(file, error);
     ace_new_file_abandon(file);
     return ok;
 }
@@ -270,20 +327,9 @@ bool ace_read_at(int fd, void *bytes, size_t n, int64_t offset, const char *path
 
 int ace_spool_open(const char *path, ace_error *error)
 {
-    char *directory = directory_of(path, error);
-    if (!directory) return -1;
-    int fd = ace_fault_hit() ? (errno = EIO, -1) : open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-    if (fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL || errno == ENOENT)) {
-        ace_text name = {0};
-        ace_text_format(&name, "%s/.acestep-XXXXXX", directory);
-        char *temporary = ace_text_take(&name, error);
-        if (temporary) {
-            fd = mkostemp(temporary, O_CLOEXEC);
-            if (fd >= 0) unlink(temporary);
-        }
-        free(temporary);
-    }
-    if (fd < 0) fail_errno(error, "create a temporary file in", directory);
-    free(directory);
+    char *name;
+    int fd = open_temporary(path, &name, error);
+    if (name) unlink(name);
+    free(name);
     return fd;
 }

@@ -32,12 +32,14 @@ typedef struct ace_names {
 bool ace_list_directory(const char *path, ace_names *names, ace_error *error);
 void ace_names_free(ace_names *names);
 
-/* A file that appears under its final name only when it is complete. It is written under a temporary name in the same
- * directory; commit() syncs and renames it. Unless `replace` is set an existing file of that name is an error, at
- * begin and again, atomically, at commit. abandon() removes the temporary file and is safe after commit. */
+/* A file that appears under its final name only when it is complete. Until then it has no name at all and vanishes with
+ * the process, even a killed one (or, where the file system cannot do that, a temporary name beside the final one,
+ * which abandon() removes). commit() syncs and names it. Unless `replace` is set an existing file of that name is an
+ * error, at begin and again, atomically, at commit. abandon() is safe after commit. */
 typedef struct ace_new_file {
-    char *path, *temporary;
-    int fd; /* -1 when closed */
+    char *path;
+    char *temporary; /* NULL while nameless */
+    int fd;          /* -1 when closed */
     bool replace;
 } ace_new_file;
 
