@@ -358,7 +358,7 @@ bool sampler_run(const sampler_options *options, const sampler_input *input, con
     }
     for (int step = 0; step <= steps; step++) {
         if (model->progress && !model->progress(model->context, step, steps))
-            return ace_fail(error, ACE_CANCELLED, "cancelled before step %d of %d", step + 1, steps);
+            return ace_fail(error, ACE_CANCELLED, "cancelled after %d of %d steps", step, steps);
         if (step < steps && !take_step(&r, step, error)) return false;
     }
     return r.dry || finish(&r, error);

@@ -51,22 +51,22 @@ bool sampler_schedule(const sampler_options *options, flow_schedule *schedule, a
     return ok;
 }
 
-typedef struct listener {
+typedef struct warn_target {
     sampler_warn *warn;
     void *context;
-} listener;
+} warn_target;
 
-static void say(const listener *listener, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void say(const warn_target *to, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
-static void say(const listener *listener, const char *format, ...)
+static void say(const warn_target *to, const char *format, ...)
 {
-    if (!listener->warn) return;
+    if (!to->warn) return;
     char sentence[256];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(sentence, sizeof sentence, format, arguments);
     va_end(arguments);
-    listener->warn(listener->context, sentence);
+    to->warn(to->context, sentence);
 }
 
 /* NaN fails every comparison, so it is out of every range. */
@@ -118,7 +118,7 @@ static bool check_kinds(const sampler_options *o, ace_error *error)
     return true;
 }
 
-static void adapt_turbo(sampler_options *o, const listener *to)
+static void adapt_turbo(sampler_options *o, const warn_target *to)
 {
     if (o->guidance_scale > 1) {
         say(to, "guidance %g is ignored: a turbo checkpoint has guidance distilled into its weights",
@@ -131,7 +131,7 @@ static void adapt_turbo(sampler_options *o, const listener *to)
     }
 }
 
-static void warn_timesteps(const sampler_options *o, const flow_schedule *schedule, const listener *to)
+static void warn_timesteps(const sampler_options *o, const flow_schedule *schedule, const warn_target *to)
 {
     for (int i = 0; o->is_turbo && i < schedule->steps; i++)
         if ((float)o->timesteps[i] != schedule->t[i])
@@ -143,7 +143,7 @@ static void warn_timesteps(const sampler_options *o, const flow_schedule *schedu
         say(to, "the timesteps end at %g, not at 0: noise remains in the song", schedule->t[schedule->steps]);
 }
 
-static void warn_preset(const sampler_options *o, const listener *to)
+static void warn_preset(const sampler_options *o, const warn_target *to)
 {
     const sampler_options preset = sampler_defaults(o->is_turbo);
     const char *kind = o->is_turbo ? "turbo" : "base and sft";
@@ -157,7 +157,7 @@ static void warn_preset(const sampler_options *o, const listener *to)
 
 bool sampler_validate(sampler_options *options, sampler_warn *warn, void *context, ace_error *error)
 {
-    const listener to = {warn, context};
+    const warn_target to = {warn, context};
     if (!check_kinds(options, error) || !check_ranges(options, error)) return false;
     if (options->is_turbo) adapt_turbo(options, &to);
 
