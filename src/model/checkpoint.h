@@ -14,9 +14,6 @@ typedef struct ace_part ace_part;
 /* NULL when absent. */
 const ace_tensor *part_find(const ace_part *part, const char *official_name);
 
-/* The files of the part, for their metadata (a GGUF carries the tokenizer); NULL when synthetic. */
-const ace_tensors *part_tensors(const ace_part *part);
-
 /* Where the part was found, for messages. */
 const char *part_path(const ace_part *part);
 
@@ -26,6 +23,8 @@ typedef struct ace_checkpoint_paths {
     const char *text_encoder;
     const char *vae;
 } ace_checkpoint_paths;
+
+struct ace_tokenizer;
 
 typedef struct ace_checkpoint {
     ace_part *parts[ACE_PART_COUNT];
@@ -37,6 +36,9 @@ typedef struct ace_checkpoint {
     char *tokenizer_path; /* tokenizer.json; NULL when the text encoder's GGUF carries the tokenizer */
     char *dit_name;       /* directory or file name, for display */
     bool synthetic;       /* real dimensions, random values: never music */
+    ace_tensors **files;  /* what the parts and the silence point into, each once */
+    size_t file_count;
+    const ace_tensors *tokenizer_tensors; /* the GGUF that carries the tokenizer, or NULL */
 } ace_checkpoint;
 
 /* Searches, opens and checks everything (configs against each other and against tensor shapes). NULL with an error that
@@ -53,7 +55,11 @@ void checkpoint_close(ace_checkpoint *checkpoint);
 bool checkpoint_silence(const ace_checkpoint *checkpoint, int64_t first, int64_t count, float *frames,
                         ace_error *error);
 
-/* Identifies the weights of all parts: 32 hex digits. */
+/* The tokenizer of the text encoder, from tokenizer.json or GGUF metadata; the caller closes it. */
+struct ace_tokenizer *checkpoint_tokenizer(const ace_checkpoint *checkpoint, ace_error *error);
+
+/* Identifies the weights of all parts and the silence latent, wherever the files lie: 32 hex digits. Reads every byte
+ * of them. */
 void checkpoint_hash(const ace_checkpoint *checkpoint, char hex[33]);
 
 #endif

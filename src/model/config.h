@@ -50,4 +50,39 @@ typedef struct vae_config {
     int sample_rate;                      /* 48000 */
 } vae_config;
 
+typedef struct ace_part ace_part;
+
+/* ---- from config.json ------------------------------------------------------------------------------------------
+ *
+ * `where` names the source in messages. A value that is missing gets the official default; one that this program cannot
+ * honour (attention_bias, a rope scaling, another activation) or that no model can have is ACE_ERROR_MODEL, JSON that
+ * is damaged or of the wrong types ACE_ERROR_FORMAT. */
+bool dit_config_parse(dit_config *config, const char *json, size_t n, const char *where, ace_error *error);
+bool qwen3_config_parse(qwen3_config *config, const char *json, size_t n, const char *where, ace_error *error);
+bool vae_config_parse(vae_config *config, const char *json, size_t n, const char *where, ace_error *error);
+
+/* ---- from tensor shapes, where there is no config (dit.md 1.10) ----------------------------------------------------
+ *
+ * What shapes cannot tell (window, epsilon, rope base, reference length) gets the official default. */
+bool dit_config_from_shapes(dit_config *config, const ace_part *part, ace_error *error);
+bool qwen3_config_from_shapes(qwen3_config *config, const ace_part *part, ace_error *error);
+bool vae_config_from_shapes(vae_config *config, const ace_part *part, ace_error *error);
+
+/* ---- against the tensors -----------------------------------------------------------------------------------------
+ *
+ * The shapes that follow from the config, and the number of layers; a difference is ACE_ERROR_MODEL naming both
+ * values. The loaders check every tensor again when they read it. */
+bool dit_config_check(const dit_config *config, const ace_part *part, ace_error *error);
+/* Also takes vocab_size from the embedding, which is right where a config is not (lm.md 1.1). */
+bool qwen3_config_check(qwen3_config *config, const ace_part *part, ace_error *error);
+bool vae_config_check_tensors(const vae_config *config, const ace_part *part, ace_error *error);
+
+/* Ranges that hold for every source; the functions above call them. */
+bool dit_config_valid(const dit_config *config, const char *where, ace_error *error);
+bool qwen3_config_valid(const qwen3_config *config, const char *where, ace_error *error);
+bool vae_config_valid(const vae_config *config, const char *where, ace_error *error);
+
+/* What the name of a model, its directory or its code tells: 1 turbo, 0 base or sft, -1 nothing. */
+int config_recipe_of_name(const char *name);
+
 #endif

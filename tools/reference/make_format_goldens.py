@@ -52,7 +52,7 @@ plain = {
     "empty": torch.zeros(0, 4),
     "名前": normal(2),
 }
-save_file(plain, out / "plain.safetensors", metadata={"format": "pt", "title": "plain – every type"})
+save_file(plain, out / "plain.safetensors", metadata={"title": "plain – every type"})
 write_expected("plain.safetensors", as_float32(plain))
 
 save_file({"a": normal(4), "f8": normal(8).to(torch.float8_e4m3fn)}, out / "f8.safetensors")
