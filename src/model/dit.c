@@ -106,7 +106,7 @@ static void load_cross_attention(cross_attention *cross, ace_weight_set *set, co
                                  const transformer_config *shape)
 {
     int64_t q = transformer_q_width(shape), kv = transformer_kv_width(shape);
-    char names[6][96];
+    char names[6][128];
     static const char *const tensors[6] = {"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"};
     for (int i = 0; i < 6; i++) snprintf(names[i], sizeof names[i], "%s%s.weight", prefix, tensors[i]);
 
