@@ -58,8 +58,18 @@ static inline int remove_directory(void **state)
 /* "directory/name" in a buffer of the caller. */
 static inline const char *path_in(char buffer[512], const char *directory, const char *name)
 {
-    snprintf(buffer, 512, "%s/%s", directory, name);
+    if (snprintf(buffer, 512, "%s/%s", directory, name) >= 512) fail_msg("%s is too long a path", directory);
     return buffer;
+}
+
+/* A file of exactly these bytes. A new one each time: some file systems flush a file that is overwritten. */
+static inline void write_bytes(const char *path, const void *bytes, size_t n)
+{
+    unlink(path);
+    FILE *file = fopen(path, "w");
+    assert_non_null(file);
+    assert_int_equal(fwrite(bytes, 1, n, file), n);
+    fclose(file);
 }
 
 /* n frames of two different chords with slowly moving level, |x| < 0.8; free(). */
