@@ -100,10 +100,14 @@ static int combining_class(utf8proc_int32_t c)
     return combining != 0 && IN(young_marks, (uint32_t)c) ? 0 : combining;
 }
 
+/* The code point before the first trailing Hangul consonant: no jamo, but utf8proc 2.8 composes it away. */
+enum { HANGUL_TRAILING_BASE = 0x11a7 };
+
 /* True when nothing before the code point composes with it or with what follows it. */
 static bool starts_composition(utf8proc_int32_t c)
 {
-    return c == YOUNG_COMPOSITE_TAIL || (utf8proc_get_property(c)->combining_class != 0 && combining_class(c) == 0);
+    return c == YOUNG_COMPOSITE_TAIL || c == HANGUL_TRAILING_BASE ||
+           (utf8proc_get_property(c)->combining_class != 0 && combining_class(c) == 0);
 }
 
 typedef struct code_points {
