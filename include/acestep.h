@@ -66,8 +66,20 @@ void ace_engine_close(ace_engine *engine); /* NULL is allowed */
  * May be called from any thread and from a signal handler. */
 void ace_engine_stop(ace_engine *engine);
 
-/* One JSON object: checkpoint, variant, parameters, device, precision, threads. Caller frees. */
-char *ace_engine_describe(ace_engine *engine, ace_error *error);
+/* What an engine runs. The texts live as long as the engine. */
+typedef struct ace_engine_info {
+    const char *checkpoint; /* name of the DiT's directory or file */
+    const char *dit_path, *text_encoder_path, *vae_path;
+    const char *device;    /* "cpu (AVX-512, bf16, 2 threads)" */
+    const char *precision; /* "bf16" or "f32" */
+    bool turbo;            /* the recipe: turbo, or base and sft */
+    bool recipe_known;     /* false: neither config nor name told, and `turbo` is a guess */
+    bool random_weights;   /* synthetic: never music */
+    int dit_layers, dit_width;
+    int sample_rate; /* Hz */
+} ace_engine_info;
+
+ace_engine_info ace_engine_get_info(const ace_engine *engine);
 
 /* ---- the request ------------------------------------------------------------------------------------------- */
 

@@ -75,9 +75,14 @@ static double audio_seconds(const ace_result *result)
     return seconds;
 }
 
-static void print_json(const ace_result *result, const char *description)
+static void print_json(const ace_result *result, const ace_engine_info *info)
 {
-    printf("{\"engine\":%s,\"seconds\":%.4f,\"audio_s\":%.3f,\"planned_peak_bytes\":%zu,\"measured_peak_bytes\":%zu,"
+    printf("{\"checkpoint\":");
+    cli_json_string(info->checkpoint);
+    printf(",\"device\":");
+    cli_json_string(info->device);
+    printf(",\"random_weights\":%s,\"seconds\":%.4f,\"audio_s\":%.3f,\"planned_peak_bytes\":%zu,\"measured_peak_"
+           "bytes\":%zu,"
            "\"stages\":{",
            description, result->seconds, audio_seconds(result), result->planned_peak, result->measured_peak);
     for (int i = 0; i < ACE_STAGE_WRITE; i++) {
@@ -91,9 +96,10 @@ static void print_json(const ace_result *result, const char *description)
     printf("}}\n");
 }
 
-static void print_table(const ace_result *result)
+static void print_table(const ace_result *result, const ace_engine_info *info)
 {
     static const double mib = 1048576.0;
+    printf("%s on %s\n", info->checkpoint, info->device);
     printf("%-10s %9s %11s %9s %9s %13s %13s\n", "stage", "seconds", "GFLOP", "GFLOP/s", "GB moved", "weights MiB",
            "working MiB");
     for (int i = 0; i < ACE_STAGE_WRITE; i++) {

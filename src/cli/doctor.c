@@ -47,18 +47,28 @@ static void check_model(doctor *d)
         return;
     }
     ace_engine *engine = ace_engine_open(&d->engine, &error);
-    char *description = engine ? ace_engine_describe(engine, &error) : NULL;
-    ace_request *request = description ? ace_request_new(&error) : NULL;
+    ace_request *request = engine ? ace_request_new(&error) : NULL;
     size_t peak = 0;
     bool ok =
         request && ace_request_set(request, "duration", "60", &error) && ace_plan_peak(engine, request, &peak, &error);
-    char memory[96];
-    snprintf(memory, sizeof memory, "%.2f GiB for a song of 60 s", (double)peak / 1073741824.0);
     d->model_status = error.status;
-    line(d, description != NULL, "model files", description ? description : error.message);
-    if (description) line(d, ok, "memory needed", ok ? memory : error.message);
+    if (!engine) {
+        line(d, false, "model files", error.message);
+        return;
+    }
+    ace_engine_info info = ace_engine_get_info(engine);
+    char detail[4096];
+    snprintf(detail, sizeof detail, "%s, %s recipe%s, %d layers of %d", info.checkpoint,
+             info.turbo ? "turbo" : "base or sft", info.recipe_known ? "" : " (guessed)", info.dit_layers,
+             info.dit_width);
+    line(d, true, "model", detail);
+    line(d, true, "diffusion transformer", info.dit_path);
+    line(d, true, "text encoder", info.text_encoder_path);
+    line(d, true, "VAE", info.vae_path);
+    line(d, true, "runs on", info.device);
+    snprintf(detail, sizeof detail, "%.2f GiB for a song of 60 s", (double)peak / 1073741824.0);
+    line(d, ok, "memory needed", ok ? detail : error.message);
     ace_request_free(request);
-    free(description);
     ace_engine_close(engine);
 }
 

@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#include <jansson.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -47,9 +46,7 @@ static bool open_checkpoint(ace_engine *engine, const ace_engine_options *o, ace
     ace_checkpoint_paths paths = {o->model, o->dit, o->text_encoder, o->vae};
     engine->checkpoint = checkpoint_open(&paths, error);
     if (!engine->checkpoint) return false;
-    const ace_checkpoint *c = engine->checkpoint;
-    engine->tokenizer = c->tokenizer_path ? tokenizer_open_json(c->tokenizer_path, error)
-                                          : tokenizer_open_gguf(part_tensors(c->parts[ACE_PART_TEXT_ENCODER]), error);
+    engine->tokenizer = checkpoint_tokenizer(engine->checkpoint, error);
     return engine->tokenizer != NULL;
 }
 
@@ -91,20 +88,21 @@ const char *engine_hash(ace_engine *engine)
     return engine->hash;
 }
 
-char *ace_engine_describe(ace_engine *engine, ace_error *error)
+ace_engine_info ace_engine_get_info(const ace_engine *engine)
 {
     const ace_checkpoint *c = engine->checkpoint;
-    json_t *root =
-        json_pack("{s:s, s:s, s:b, s:b, s:i, s:i, s:i, s:i, s:s, s:s, s:s, s:s}", "checkpoint", c->dit_name, "recipe",
-                  c->dit.is_turbo ? "turbo" : "base or sft", "recipe_known", c->dit.turbo_known, "synthetic",
-                  c->synthetic, "dit_layers", c->dit.dit.layers, "dit_hidden", c->dit.dit.hidden, "text_layers",
-                  c->text_encoder.stack.layers, "sample_rate", c->vae.sample_rate, "dit_file",
-                  part_path(c->parts[ACE_PART_DIT]), "text_encoder_file", part_path(c->parts[ACE_PART_TEXT_ENCODER]),
-                  "vae_file", part_path(c->parts[ACE_PART_VAE]), "device", ace_device_name(engine->dev));
-    char *json = root ? json_dumps(root, JSON_INDENT(2)) : NULL;
-    json_decref(root);
-    if (!json) ace_fail_memory(error, "a description", 0);
-    return json;
+    return (ace_engine_info){.checkpoint = c->dit_name,
+                             .dit_path = part_path(c->parts[ACE_PART_DIT]),
+                             .text_encoder_path = part_path(c->parts[ACE_PART_TEXT_ENCODER]),
+                             .vae_path = part_path(c->parts[ACE_PART_VAE]),
+                             .device = ace_device_name(engine->dev),
+                             .precision = ace_device_act(engine->dev) == ACE_F32 ? "f32" : "bf16",
+                             .turbo = c->dit.is_turbo,
+                             .recipe_known = c->dit.turbo_known,
+                             .random_weights = c->synthetic,
+                             .dit_layers = c->dit.dit.layers,
+                             .dit_width = c->dit.dit.hidden,
+                             .sample_rate = c->vae.sample_rate};
 }
 
 /* ---- generating ---------------------------------------------------------------------------------------------- */

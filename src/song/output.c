@@ -111,14 +111,14 @@ static ace_request *request_of_item(const output_run *o, int item, ace_error *er
 
 static char *describe(const output_run *o, int item, ace_error *error)
 {
-    const ace_checkpoint *c = o->engine->checkpoint;
+    ace_engine_info info = ace_engine_get_info(o->engine);
     ace_request *request = request_of_item(o, item, error);
     if (!request) return NULL;
     provenance p = {.request = request,
-                    .model = c->dit_name,
+                    .model = info.checkpoint,
                     .model_hash = engine_hash(o->engine),
-                    .precision = ace_device_act(o->engine->dev) == ACE_F32 ? "f32" : "bf16",
-                    .synthetic = c->synthetic,
+                    .precision = info.precision,
+                    .synthetic = info.random_weights,
                     .frames = o->spool.frames,
                     .peak = o->spool.peak};
     char *json = provenance_to_json(&p, error);
