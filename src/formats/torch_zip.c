@@ -48,7 +48,7 @@ static bool find_directory(const tensors_file *file, zip_directory *directory, a
     if (size >= END_SIZE) {
         size_t last = size - END_SIZE, lowest = last > COMMENT_LIMIT ? last - COMMENT_LIMIT : 0;
         for (size_t at = last; !end; at--) {
-            if (memcmp(data + at, "PK\5\6", 4) == 0) end = at;
+            if (bytes_u32(data + at) == 0x06054b50u) end = at; /* "PK\5\6" */
             if (at == lowest) break;
         }
     }

@@ -1,0 +1,10 @@
+/* A GGUF file from hostile bytes: opened, looked up, its metadata walked, and every tensor read. */
+#include "fuzz_tensors.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_tensors(data, size, gguf_parse);
+    return 0;
+}
