@@ -67,11 +67,9 @@ static void multiply(const attention *at, float *c, int64_t ldc, const float *a,
                      int64_t length, const float *panel, bool accumulate)
 {
     int mr = at->cpu->kernels->mr;
-    const void *row[CPU_MR_MAX];
     for (int64_t first = 0; first < rows; first += mr) {
         int count = (int)cpu_min(mr, rows - first);
-        for (int r = 0; r < count; r++) row[r] = a + (first + r) * lda;
-        at->cpu->kernels->gemm_f32(c + first * ldc, ldc, row, count, 1, length, panel, accumulate);
+        at->cpu->kernels->gemm_f32(c + first * ldc, ldc, a + first * lda, lda, count, length, panel, accumulate);
     }
 }
 

@@ -1,141 +1,175 @@
 /* gemm.c - linear layers and convolutions: which tile of the product is computed when, and by whom.
  *
- * A task is a block of rows times one panel of 32 columns. Its rows of x stay in the second-level cache while the
- * threads go through the panels; the panel passes through the first-level cache in chunks of at most CPU_KC products
- * per element, and the sums wait in the workspace between chunks. A convolution is the same product with a row
- * pointer per tap (implicit GEMM): no gathered copy of x is ever made.
+ * A task is a block of rows times a few panels of 32 columns. It goes through k in chunks of at most CPU_KC products
+ * per element: the block's values of the chunk are copied side by side (rows of x lie a power of two apart, which would
+ * make them compete for the same few lines of the first-level cache), then each panel's chunk passes through the
+ * first-level cache once while the tiles of the block are multiplied with it. The sums wait in the workspace between
+ * chunks. In a convolution a tap is a shifted row of x (implicit GEMM): x is never unfolded as a whole.
  *
- * Where the CPU has no fast product of bf16, a chunk of the panel and the rows of a tile are expanded to float32 in
- * the first-level cache: exact, and the memory still moves only two bytes a value. */
+ * Where the CPU has no fast product of bf16, the copies are expanded to float32: that is exact, and memory still moves
+ * only two bytes per value. */
 #include "device/cpu/cpu.h"
 
+#include <string.h>
+
 enum {
-    BLOCK_BYTES = 1 << 20, /* of x in a task: half of a common second-level cache */
-    BLOCK_ROWS = 192,      /* most rows in a task */
+    BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
+    GROUP = 4,        /* most panels of a task */
 };
-
-static const float zero_row[CPU_KC]; /* positions outside the signal */
-
-typedef struct product {
-    const cpu_backend *cpu;
-    cpu_gemm_kernel *kernel;
-    bool expand; /* bf16 operands become float32 on their way to the kernel */
-    ace_mat x;
-    ace_conv conv;
-    const char *weights;
-    size_t panel_bytes, k_bytes; /* of a panel; of one value of k in it */
-    int taps;
-    int64_t channels, rows, block, panels, panel_cols, cols;
-    cpu_epilogue epilogue;
-} product;
-
-static const void *input_row(const product *p, int64_t m, int tap, int64_t channel)
-{
-    int64_t row =
-        (m + p->conv.out_first) * p->conv.stride + (int64_t)tap * p->conv.dilation - p->conv.padding - p->conv.x_first;
-    if (row < 0 || row >= p->x.rows) return zero_row;
-    return (const char *)ace_mat_row(p->x, row) + (size_t)channel * ace_mat_element(p->x);
-}
 
 /* A thread's workspace. */
 typedef struct buffers {
-    float c[BLOCK_ROWS * CPU_NR];
-    float a[CPU_KC * CPU_MR_MAX], b[CPU_KC * CPU_NR]; /* of one chunk, expanded from bf16 */
+    float c[GROUP][BLOCK_ROWS * CPU_NR];
+    float a[BLOCK_ROWS * CPU_KC]; /* the block's rows, this chunk of k only */
+    float b[CPU_KC * CPU_NR];     /* a panel's chunk, expanded from bf16 */
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product needs more workspace");
 
-/* Part of k: taps [tap, tap + segments) x channels [channel, channel + length). */
+typedef struct product {
+    const cpu_backend *cpu;
+    const atomic_bool *stop;
+    cpu_gemm_kernel *kernel;
+    ace_dtype multiplied; /* what the kernel reads: float32, or bf16 if it can */
+    ace_mat x;
+    ace_conv conv;
+    const ace_weight *w;
+    size_t panel_bytes;
+    int64_t channels, rows, panels, panel_cols, cols, group, groups;
+    cpu_epilogue epilogue;
+} product;
+
+/* Part of k: taps [tap, tap + taps) x channels [channel, channel + channels). */
 typedef struct chunk {
-    int tap, segments;
-    int64_t channel, length;
+    int tap, taps;
+    int64_t channel, channels;
+    int64_t stored;   /* values per column and tap in the packed panel: bf16 come in pairs */
+    int64_t length;   /* products per element that the kernel computes */
+    size_t at, bytes; /* where in a panel, and how much of it */
 } chunk;
 
-/* a[segment][row] = where the rows of a tile begin in x, or in a float32 copy. */
-static void tile_rows(const product *p, const chunk *k, int64_t first, int count, const void **a, float *copies)
+/* The row of x that tap `tap` of output row m reads; NULL outside the signal. */
+static const char *input_row(const product *p, int64_t m, int tap)
 {
-    for (int s = 0; s < k->segments; s++)
-        for (int r = 0; r < count; r++, a++) {
-            *a = input_row(p, first + r, k->tap + s, k->channel);
-            if (!p->expand || *a == zero_row) continue;
-            p->cpu->kernels->convert(copies, ACE_F32, *a, ACE_BF16, k->length);
-            *a = copies;
-            copies += k->length;
+    int64_t row =
+        (m + p->conv.out_first) * p->conv.stride + (int64_t)tap * p->conv.dilation - p->conv.padding - p->conv.x_first;
+    return row < 0 || row >= p->x.rows ? NULL : ace_mat_row(p->x, row);
+}
+
+/* `n` values of x, and zeros up to `padded`, as the kernel wants them. */
+static void copy_values(const product *p, void *y, const char *x, int64_t n, int64_t padded)
+{
+    size_t size = ace_dtype_block_bytes(p->multiplied);
+    if (!x)
+        n = 0;
+    else if (p->multiplied == p->x.dtype)
+        memcpy(y, x, (size_t)n * size);
+    else
+        p->cpu->kernels->convert(y, p->multiplied, x, p->x.dtype, n);
+    if (n < padded) memset((char *)y + (size_t)n * size, 0, (size_t)(padded - n) * size);
+}
+
+static void copy_block(const product *p, const chunk *k, int64_t first, int64_t rows, void *copies)
+{
+    size_t size = ace_dtype_block_bytes(p->multiplied), offset = (size_t)k->channel * ace_mat_element(p->x);
+    int64_t per_tap = k->length / k->taps;
+    char *y = copies;
+    for (int64_t m = first; m < first + rows; m++)
+        for (int tap = k->tap; tap < k->tap + k->taps; tap++, y += (size_t)per_tap * size) {
+            const char *x = input_row(p, m, tap);
+            copy_values(p, y, x ? x + offset : NULL, k->channels, per_tap);
         }
 }
 
-/* Adds one chunk of k for all rows of the task. */
-static void multiply_chunk(const product *p, buffers *own, int64_t first, int64_t rows, const chunk *k,
-                           const char *panel, size_t panel_bytes)
+/* Adds the products of one chunk and one panel to the sums of all rows of the block. */
+static void multiply_chunk(const product *p, buffers *own, int64_t panel, float *c, int64_t rows, const chunk *k)
 {
-    int mr = p->cpu->kernels->mr;
-    const void *a[CPU_SEGMENTS * CPU_MR_MAX], *b = panel;
-    if (p->expand) {
-        p->cpu->kernels->expand(own->b, b, k->segments, k->length);
+    const cpu_kernels *kernels = p->cpu->kernels;
+    const char *stored = (const char *)p->w->data + (size_t)panel * p->panel_bytes + k->at;
+    const void *b = stored;
+    if (p->multiplied != p->w->dtype) {
+        kernels->expand(own->b, b, k->taps, k->channels);
         b = own->b;
     }
-    int64_t tiles = cpu_divide_up(rows, mr);
-    size_t ahead = panel_bytes / (size_t)tiles + 64;
+    int64_t tiles = cpu_divide_up(rows, kernels->mr);
+    size_t tile_bytes = (size_t)(kernels->mr * k->length) * ace_dtype_block_bytes(p->multiplied);
+    size_t ahead = k->bytes / (size_t)tiles + 64;
     for (int64_t tile = 0; tile < tiles; tile++) {
-        int count = (int)cpu_min(mr, rows - tile * mr);
-        tile_rows(p, k, first + tile * mr, count, a, own->a);
-        /* The next chunk follows this one in memory: each tile asks for its share of it. */
-        const char *next = panel + panel_bytes + (size_t)tile * ahead;
+        /* The panel's next chunk follows this one in memory: each tile asks for its share of it. */
+        const char *next = stored + k->bytes + (size_t)tile * ahead;
         for (size_t i = 0; i < ahead; i += 64) __builtin_prefetch(next + i, 0, 2);
-        p->kernel(own->c + tile * mr * CPU_NR, CPU_NR, a, count, k->segments, k->length, b,
-                  k->tap > 0 || k->channel > 0);
+        p->kernel(c + tile * kernels->mr * CPU_NR, CPU_NR, (const char *)own->a + (size_t)tile * tile_bytes, k->length,
+                  (int)cpu_min(kernels->mr, rows - tile * kernels->mr), k->length, b, k->at > 0);
     }
+}
+
+/* The chunk after *k, or the first one if *k is zero; false at the end. */
+static bool next_chunk(const product *p, chunk *k)
+{
+    size_t at = k->at + k->bytes;
+    if (at == p->panel_bytes) return false;
+    int64_t taps_at_once = cpu_max(1, CPU_KC / (p->channels + p->channels % 2));
+    if (k->channels == 0 || k->channel + k->channels == p->channels) {
+        k->tap += k->taps;
+        k->channel = 0;
+    } else {
+        k->channel += k->channels;
+    }
+    k->taps = (int)cpu_min(taps_at_once, p->w->desc.taps - k->tap);
+    k->channels = cpu_min(CPU_KC, p->channels - k->channel);
+    k->stored = p->w->dtype == ACE_BF16 ? (k->channels + 1) / 2 * 2 : k->channels;
+    k->length = k->taps * (p->multiplied == ACE_BF16 ? k->stored : k->channels);
+    k->at = at;
+    k->bytes = (size_t)(k->taps * k->stored * CPU_NR) * ace_dtype_block_bytes(p->w->dtype);
+    return true;
+}
+
+static bool stopped(const product *p)
+{
+    return p->stop && atomic_load_explicit(p->stop, memory_order_relaxed);
 }
 
 static void product_task(void *context, int64_t index, int worker)
 {
     const product *p = context;
     buffers *own = cpu_workspace(p->cpu, worker);
-    int64_t panel = index % p->panels, first = index / p->panels * p->block;
-    int64_t rows = cpu_min(p->block, p->rows - first);
-    const char *b = p->weights + (size_t)panel * p->panel_bytes;
-    int taps_at_once = (int)cpu_max(1, cpu_min(CPU_SEGMENTS, CPU_KC / p->channels));
-    for (int tap = 0; tap < p->taps; tap += taps_at_once) {
-        int segments = (int)cpu_min(taps_at_once, p->taps - tap);
-        for (int64_t channel = 0; channel < p->channels; channel += CPU_KC) {
-            int64_t length = cpu_min(CPU_KC, p->channels - channel);
-            int64_t stored = p->x.dtype == ACE_BF16 ? (length + 1) / 2 * 2 : length;
-            size_t bytes = (size_t)(segments * stored) * p->k_bytes;
-            multiply_chunk(p, own, first, rows, &(chunk){tap, segments, channel, length}, b, bytes);
-            b += bytes;
-        }
+    int64_t first_panel = index % p->groups * p->group, first = index / p->groups * BLOCK_ROWS;
+    int64_t panels = cpu_min(p->group, p->panels - first_panel), rows = cpu_min(BLOCK_ROWS, p->rows - first);
+    for (chunk k = {0}; next_chunk(p, &k) && !stopped(p);) {
+        copy_block(p, &k, first, rows, own->a);
+        for (int64_t i = 0; i < panels; i++) multiply_chunk(p, own, first_panel + i, own->c[i], rows, &k);
     }
-    int64_t col = panel * p->panel_cols;
-    p->cpu->kernels->epilogue(own->c, first, rows, col, cpu_min(p->panel_cols, p->cols - col), &p->epilogue);
+    for (int64_t i = 0; i < panels; i++) {
+        int64_t col = (first_panel + i) * p->panel_cols;
+        p->cpu->kernels->epilogue(own->c[i], first, rows, col, cpu_min(p->panel_cols, p->cols - col), &p->epilogue);
+    }
 }
 
 static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_conv *conv, int64_t rows,
                      const cpu_epilogue *epilogue)
 {
     const cpu_backend *cpu = cpu_of(dev);
-    int64_t channels = w->desc.k / w->desc.taps, mr = cpu->kernels->mr;
-    int64_t panel_cols = cpu_panel_cols(w->desc.kind), cols = epilogue->gated ? w->desc.n / 2 : w->desc.n;
-    int64_t row_bytes = channels * (int64_t)ace_mat_element(x) * cpu_min(conv->stride, w->desc.taps);
-    int64_t block = cpu_min(BLOCK_ROWS, cpu_max(BLOCK_BYTES / row_bytes, 4 * mr)) / mr * mr;
-    bool native = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;
+    bool bf16 = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;
     product p = {
         .cpu = cpu,
-        .kernel = native ? cpu->kernels->gemm_bf16 : cpu->kernels->gemm_f32,
-        .expand = x.dtype == ACE_BF16 && !native,
+        .stop = dev->stop,
+        .kernel = bf16 ? cpu->kernels->gemm_bf16 : cpu->kernels->gemm_f32,
+        .multiplied = bf16 ? ACE_BF16 : ACE_F32,
         .x = x,
         .conv = *conv,
-        .weights = w->data,
+        .w = w,
         .panel_bytes = cpu_panel_bytes(w->dtype, w->desc.k, w->desc.taps),
-        .k_bytes = CPU_NR * ace_dtype_block_bytes(w->dtype),
-        .taps = w->desc.taps,
-        .channels = channels,
+        .channels = w->desc.k / w->desc.taps,
         .rows = rows,
-        .block = block,
-        .panels = cpu_divide_up(cols, panel_cols),
-        .panel_cols = panel_cols,
-        .cols = cols,
+        .panel_cols = cpu_panel_cols(w->desc.kind),
+        .cols = epilogue->gated ? w->desc.n / 2 : w->desc.n,
         .epilogue = *epilogue,
     };
-    cpu_run(dev, cpu_divide_up(rows, block) * p.panels, product_task, &p);
+    p.panels = cpu_divide_up(p.cols, p.panel_cols);
+    int64_t blocks = cpu_divide_up(rows, BLOCK_ROWS);
+    /* Few and large tasks copy less, but every thread must have some. */
+    p.group = cpu_max(1, cpu_min(GROUP, p.panels * blocks / (4 * cpu->threads)));
+    p.groups = cpu_divide_up(p.panels, p.group);
+    cpu_run(dev, blocks * p.groups, product_task, &p);
 }
 
 static const float *vector(const ace_weight *w)

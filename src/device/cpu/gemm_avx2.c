@@ -8,8 +8,8 @@ enum { MR = 6, STRIP = 16 };
 #define INLINE static inline __attribute__((always_inline))
 
 /* Inlined with a constant number of rows and the loops unrolled, so that the sums live in registers. */
-INLINE void strip_f32(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
-                      const float *b, bool accumulate)
+INLINE void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda, int count, int64_t length, const float *b,
+                      bool accumulate)
 {
     __m256 left[MR], right[MR];
 #pragma GCC unroll 6
@@ -17,16 +17,15 @@ INLINE void strip_f32(float *c, int64_t ldc, const void *const *a, int count, in
         left[r] = accumulate ? _mm256_loadu_ps(c + r * ldc) : _mm256_setzero_ps();
         right[r] = accumulate ? _mm256_loadu_ps(c + r * ldc + 8) : _mm256_setzero_ps();
     }
-    for (int s = 0; s < segments; s++, a += count)
-        for (int64_t k = 0; k < length; k++, b += CPU_NR) {
-            __m256 w0 = _mm256_loadu_ps(b), w1 = _mm256_loadu_ps(b + 8);
+    for (int64_t k = 0; k < length; k++, b += CPU_NR) {
+        __m256 w0 = _mm256_loadu_ps(b), w1 = _mm256_loadu_ps(b + 8);
 #pragma GCC unroll 6
-            for (int r = 0; r < count; r++) {
-                __m256 x = _mm256_broadcast_ss((const float *)a[r] + k);
-                left[r] = _mm256_fmadd_ps(x, w0, left[r]);
-                right[r] = _mm256_fmadd_ps(x, w1, right[r]);
-            }
+        for (int r = 0; r < count; r++) {
+            __m256 x = _mm256_broadcast_ss(a + r * lda + k);
+            left[r] = _mm256_fmadd_ps(x, w0, left[r]);
+            right[r] = _mm256_fmadd_ps(x, w1, right[r]);
         }
+    }
 #pragma GCC unroll 6
     for (int r = 0; r < count; r++) {
         _mm256_storeu_ps(c + r * ldc, left[r]);
@@ -34,15 +33,15 @@ INLINE void strip_f32(float *c, int64_t ldc, const void *const *a, int count, in
     }
 }
 
-#define CASE(n)                                                   \
-    case n:                                                       \
-        strip_f32(c, ldc, a, n, segments, length, b, accumulate); \
+#define CASE(n)                                              \
+    case n:                                                  \
+        strip_f32(c, ldc, a, lda, n, length, b, accumulate); \
         break;
 
-void cpu_gemm_f32_avx2(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
+void cpu_gemm_f32_avx2(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length,
                        const void *panel, bool accumulate)
 {
-    const float *b = panel;
+    const float *a = rows, *b = panel;
     for (int strip = 0; strip < CPU_NR; strip += STRIP, c += STRIP, b += STRIP) switch (count) {
             CASE(1)
             CASE(2)

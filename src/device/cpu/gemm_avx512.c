@@ -35,64 +35,53 @@ INLINE void finish(const sums *t, float *c, int64_t ldc, int count)
     }
 }
 
-INLINE void tile_f32(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
-                     const void *panel, bool accumulate)
+INLINE void tile_f32(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length, const void *panel,
+                     bool accumulate)
 {
-    const float *b = panel;
+    const float *a = rows, *b = panel;
     sums t;
     start(&t, c, ldc, count, accumulate);
-    for (int s = 0; s < segments; s++, a += count)
-        for (int64_t k = 0; k < length; k++, b += CPU_NR) {
-            __m512 left = _mm512_loadu_ps(b), right = _mm512_loadu_ps(b + 16);
+    for (int64_t k = 0; k < length; k++, b += CPU_NR) {
+        __m512 left = _mm512_loadu_ps(b), right = _mm512_loadu_ps(b + 16);
 #pragma GCC unroll 12
-            for (int r = 0; r < count; r++) {
-                __m512 x = _mm512_set1_ps(((const float *)a[r])[k]);
-                t.left[r] = _mm512_fmadd_ps(x, left, t.left[r]);
-                t.right[r] = _mm512_fmadd_ps(x, right, t.right[r]);
-            }
+        for (int r = 0; r < count; r++) {
+            __m512 x = _mm512_set1_ps(a[r * lda + k]);
+            t.left[r] = _mm512_fmadd_ps(x, left, t.left[r]);
+            t.right[r] = _mm512_fmadd_ps(x, right, t.right[r]);
         }
+    }
     finish(&t, c, ldc, count);
 }
 
-/* Two bf16 values at p, or one and a zero. */
-INLINE __m512bh broadcast_pair(const uint16_t *p, bool whole)
+/* Two bf16 values in every lane. */
+INLINE __m512bh broadcast_pair(const uint16_t *p)
 {
-    uint32_t pair = *p;
-    if (whole) memcpy(&pair, p, sizeof pair);
-    return (__m512bh)_mm512_set1_epi32((int)pair);
+    int32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return (__m512bh)_mm512_set1_epi32(pair);
 }
 
-INLINE void step_bf16(sums *t, const void *const *a, int count, int64_t k, bool whole, const uint16_t *b)
-{
-    __m512bh left = (__m512bh)_mm512_loadu_si512(b), right = (__m512bh)_mm512_loadu_si512(b + CPU_NR);
-#pragma GCC unroll 12
-    for (int r = 0; r < count; r++) {
-        __m512bh x = broadcast_pair((const uint16_t *)a[r] + k, whole);
-        t->left[r] = _mm512_dpbf16_ps(t->left[r], x, left);
-        t->right[r] = _mm512_dpbf16_ps(t->right[r], x, right);
-    }
-}
-
-INLINE void tile_bf16(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
+INLINE void tile_bf16(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length,
                       const void *panel, bool accumulate)
 {
-    const uint16_t *b = panel;
+    const uint16_t *a = rows, *b = panel;
     sums t;
     start(&t, c, ldc, count, accumulate);
-    for (int s = 0; s < segments; s++, a += count) {
-        int64_t k = 0;
-        for (; k + 1 < length; k += 2, b += 2 * CPU_NR) step_bf16(&t, a, count, k, true, b);
-        if (k < length) {
-            step_bf16(&t, a, count, k, false, b);
-            b += 2 * CPU_NR;
+    for (int64_t k = 0; k < length; k += 2, b += 2 * CPU_NR) {
+        __m512bh left = (__m512bh)_mm512_loadu_si512(b), right = (__m512bh)_mm512_loadu_si512(b + CPU_NR);
+#pragma GCC unroll 12
+        for (int r = 0; r < count; r++) {
+            __m512bh x = broadcast_pair(a + r * lda + k);
+            t.left[r] = _mm512_dpbf16_ps(t.left[r], x, left);
+            t.right[r] = _mm512_dpbf16_ps(t.right[r], x, right);
         }
     }
     finish(&t, c, ldc, count);
 }
 
-#define CASE(tile, n)                                        \
-    case n:                                                  \
-        tile(c, ldc, a, n, segments, length, b, accumulate); \
+#define CASE(tile, n)                                   \
+    case n:                                             \
+        tile(c, ldc, a, lda, n, length, b, accumulate); \
         break;
 #define CASES(tile) \
     CASE(tile, 1)   \
@@ -108,16 +97,16 @@ INLINE void tile_bf16(float *c, int64_t ldc, const void *const *a, int count, in
     CASE(tile, 11)  \
     CASE(tile, 12)
 
-void cpu_gemm_f32_avx512(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
-                         const void *b, bool accumulate)
+void cpu_gemm_f32_avx512(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length, const void *b,
+                         bool accumulate)
 {
     switch (count) {
         CASES(tile_f32)
     }
 }
 
-void cpu_gemm_bf16_avx512(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
-                          const void *b, bool accumulate)
+void cpu_gemm_bf16_avx512(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length, const void *b,
+                          bool accumulate)
 {
     switch (count) {
         CASES(tile_bf16)

@@ -18,42 +18,39 @@ static inline __attribute__((always_inline)) void finish(vf sums[][VECTORS], flo
         for (int j = 0; j < VECTORS; j++) vf_store_n(c + r * ldc + j * VF_LANES, sums[r][j], VF_LANES);
 }
 
-static inline __attribute__((always_inline)) void strip_f32(float *c, int64_t ldc, const void *const *a, int count,
-                                                            int segments, int64_t length, const float *b,
-                                                            bool accumulate)
+static inline __attribute__((always_inline)) void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda,
+                                                            int count, int64_t length, const float *b, bool accumulate)
 {
     vf sums[MR][VECTORS];
     start(sums, c, ldc, count, accumulate);
-    for (int s = 0; s < segments; s++)
-        for (int64_t k = 0; k < length; k++, b += CPU_NR)
-            for (int j = 0; j < VECTORS; j++) {
-                vf w = vf_load_n(b + j * VF_LANES, VF_LANES);
-                for (int r = 0; r < count; r++)
-                    sums[r][j] = vf_fma(vf_set1(((const float *)a[s * count + r])[k]), w, sums[r][j]);
-            }
+    for (int64_t k = 0; k < length; k++, b += CPU_NR)
+        for (int j = 0; j < VECTORS; j++) {
+            vf w = vf_load_n(b + j * VF_LANES, VF_LANES);
+            for (int r = 0; r < count; r++) sums[r][j] = vf_fma(vf_set1(a[r * lda + k]), w, sums[r][j]);
+        }
     finish(sums, c, ldc, count);
 }
 
 /* A constant number of rows lets the compiler keep the sums in registers. */
-#define FOR_COUNT                                                 \
-    switch (count) {                                              \
-    case 1:                                                       \
-        strip_f32(c, ldc, a, 1, segments, length, b, accumulate); \
-        break;                                                    \
-    case 2:                                                       \
-        strip_f32(c, ldc, a, 2, segments, length, b, accumulate); \
-        break;                                                    \
-    case 3:                                                       \
-        strip_f32(c, ldc, a, 3, segments, length, b, accumulate); \
-        break;                                                    \
-    default:                                                      \
-        strip_f32(c, ldc, a, 4, segments, length, b, accumulate); \
-        break;                                                    \
+#define FOR_COUNT                                            \
+    switch (count) {                                         \
+    case 1:                                                  \
+        strip_f32(c, ldc, a, lda, 1, length, b, accumulate); \
+        break;                                               \
+    case 2:                                                  \
+        strip_f32(c, ldc, a, lda, 2, length, b, accumulate); \
+        break;                                               \
+    case 3:                                                  \
+        strip_f32(c, ldc, a, lda, 3, length, b, accumulate); \
+        break;                                               \
+    default:                                                 \
+        strip_f32(c, ldc, a, lda, 4, length, b, accumulate); \
+        break;                                               \
     }
 
-void cpu_gemm_f32_generic(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
+void cpu_gemm_f32_generic(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length,
                           const void *panel, bool accumulate)
 {
-    const float *b = panel;
+    const float *a = rows, *b = panel;
     for (int strip = 0; strip < CPU_NR; strip += STRIP, c += STRIP, b += STRIP) FOR_COUNT
 }

@@ -9,21 +9,19 @@
 #include "device/device.h"
 
 enum {
-    CPU_NR = 32,       /* columns of a panel of packed weights */
-    CPU_KC = 256,      /* most products of an element in one kernel call: a panel of these fits the first-level cache */
-    CPU_SEGMENTS = 16, /* most taps in one kernel call */
-    CPU_MR_MAX = 16,   /* most rows of a tile, over all instruction sets */
-    CPU_KEYS = 64      /* keys of an attention block */
+    CPU_NR = 32,     /* columns of a panel of packed weights */
+    CPU_KC = 256,    /* most products of an element in one kernel call: a panel of these fits the first-level cache */
+    CPU_MR_MAX = 12, /* most rows of a tile, over all instruction sets */
+    CPU_KEYS = 64    /* keys of an attention block */
 };
 
-/* C[count][32] (+)= A . B, the matrix micro-kernel.
+/* C[count][32] (+)= A[count][length] . B, the matrix micro-kernel.
  *   c          rows `ldc` floats apart; overwritten, or added to if `accumulate`
- *   a          a[segment * count + row]: where the row's `length` values of that segment (tap) begin
+ *   a          rows `lda` values apart, float32 or bfloat16
  *   count      1 .. mr rows
- *   b          packed weights, all segments one after the other: float32 [length][32], or bfloat16 in pairs
- *              [ceil(length / 2)][32][2] with a zero in the second half of an odd last pair
- * Each element is the sum over segments, and in a segment over its values, in rising order. */
-typedef void cpu_gemm_kernel(float *c, int64_t ldc, const void *const *a, int count, int segments, int64_t length,
+ *   b          float32 [length][32], or bfloat16 in pairs [length / 2][32][2] (`length` is even)
+ * Each element is summed in rising order of k, whatever `count` is. */
+typedef void cpu_gemm_kernel(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length,
                              const void *b, bool accumulate);
 
 /* ace_epilogue with its vectors as plain pointers. Absent parts are NULL or have no rows. */
@@ -41,8 +39,8 @@ typedef struct cpu_kernels {
     int mr;            /* rows of a full tile */
     cpu_gemm_kernel *gemm_f32;
     cpu_gemm_kernel *gemm_bf16; /* NULL: products of bf16 are expanded to float32 and use gemm_f32 */
-    /* Expands a bf16 panel of `segments` times `length` values per column to the float32 form. */
-    void (*expand)(float *panel, const uint16_t *pairs, int segments, int64_t length);
+    /* Expands `taps` times `length` bf16 values per column, packed in pairs, to the float32 form of a panel. */
+    void (*expand)(float *panel, const uint16_t *pairs, int taps, int64_t length);
 
     /* Applies `e` to the tile c[rows][32] whose corner is (row, col) of the product; col counts columns of y, `cols` of
      * which exist in this panel. */

@@ -46,9 +46,9 @@ static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col
         }
 }
 
-static void expand_panel(float *panel, const uint16_t *pairs, int segments, int64_t length)
+static void expand_panel(float *panel, const uint16_t *pairs, int taps, int64_t length)
 {
-    for (int s = 0; s < segments; s++)
+    for (int tap = 0; tap < taps; tap++)
         for (int64_t k = 0; k < length; k += 2, pairs += 2 * CPU_NR) {
             bool both = k + 1 < length;
             for (int i = 0; i < CPU_NR; i += VF_LANES) {

@@ -1,0 +1,396 @@
+/* bench_kernels.c - how fast the CPU device's operations are, and what share of the processor's peak that is.
+ *
+ *   bench_kernels [-i isa] [-p f32|bf16] [-t threads] [-o operation]
+ *
+ * Each line is the best of several runs: other programs only ever make a run slower. With -t 1 the processor time of
+ * the thread is measured instead of the time on the wall, for machines that are busy with other things. The peak is
+ * measured too: a loop of independent fused multiply-adds of the widest vectors, on as many threads. */
+#include "device/device.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { CHAINS = 16, PEAK_LOOPS = 4000000 };
+
+static double now(bool alone)
+{
+    struct timespec time;
+    clock_gettime(alone ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
+    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
+}
+
+/* ---- the peak ------------------------------------------------------------------------------------------------ */
+
+typedef double (*peak_loop)(void); /* returns flops done; its sums go where the compiler must keep them */
+
+static volatile float sink;
+
+#if defined(__x86_64__)
+__attribute__((target("avx512f"))) static double peak_avx512(void)
+{
+    __m512 sums[CHAINS], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
+    for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_set1_ps((float)i);
+    for (int k = 0; k < PEAK_LOOPS; k++)
+#pragma GCC unroll 16
+        for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_fmadd_ps(sums[i], a, b);
+    for (int i = 0; i < CHAINS; i++) sink = _mm512_reduce_add_ps(sums[i]);
+    return 2.0 * 16 * CHAINS * PEAK_LOOPS;
+}
+
+__attribute__((target("avx2,fma"))) static double peak_avx2(void)
+{
+    __m256 sums[12], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
+    for (int i = 0; i < 12; i++) sums[i] = _mm256_set1_ps((float)i);
+    for (int k = 0; k < PEAK_LOOPS; k++)
+#pragma GCC unroll 12
+        for (int i = 0; i < 12; i++) sums[i] = _mm256_fmadd_ps(sums[i], a, b);
+    for (int i = 0; i < 12; i++) sink = _mm256_cvtss_f32(sums[i]);
+    return 2.0 * 8 * 12 * PEAK_LOOPS;
+}
+#endif
+
+static double peak_generic(void)
+{
+    typedef float four __attribute__((vector_size(16)));
+    four sums[8];
+    for (int i = 0; i < 8; i++) sums[i] = (four){(float)i, 1, 2, 3};
+    for (int k = 0; k < PEAK_LOOPS; k++)
+#pragma GCC unroll 8
+        for (int i = 0; i < 8; i++) sums[i] = sums[i] * 0.999f + 1e-3f;
+    for (int i = 0; i < 8; i++) sink = sums[i][0];
+    return 2.0 * 4 * 8 * PEAK_LOOPS;
+}
+
+static peak_loop peak_of(const char *device)
+{
+#if defined(__x86_64__)
+    if (strstr(device, "AVX-512")) return peak_avx512;
+    if (strstr(device, "AVX2")) return peak_avx2;
+#endif
+    (void)device;
+    return peak_generic;
+}
+
+static void peak_task(void *context, int64_t index, int worker)
+{
+    (void)index, (void)worker;
+    (*(peak_loop *)context)();
+}
+
+/* GFLOP/s of all threads together. */
+static double measure_peak(const char *device, int threads)
+{
+    ace_error error = {0};
+    peak_loop loop = peak_of(device);
+    ace_pool *pool = ace_pool_open(threads, &error);
+    if (!pool) return 0;
+    double flops = loop(), best = 0;
+    for (int i = 0; i < 5; i++) {
+        double start = now(threads == 1);
+        ace_pool_run(pool, ace_pool_threads(pool), peak_task, &loop, NULL);
+        best = fmax(best, flops * ace_pool_threads(pool) / (now(threads == 1) - start) * 1e-9);
+    }
+    ace_pool_close(pool);
+    return best;
+}
+
+/* ---- operations ---------------------------------------------------------------------------------------------- */
+
+typedef struct bench {
+    ace_device *dev;
+    bool alone;           /* one thread: measure its processor time */
+    double peak, seconds; /* GFLOP/s; of one operation, at least */
+    const char *only;
+} bench;
+
+typedef struct operation {
+    const char *name;
+    ace_mat y, x, k, v, rope;
+    ace_weight *w, *bias, *alpha, *inv_beta;
+    ace_conv conv;
+    ace_attention_shape attention;
+    void (*run)(ace_device *dev, const struct operation *op);
+} operation;
+
+static bool read_pattern(void *context, int64_t first, int64_t count, ace_dtype dtype, void *rows, ace_error *error)
+{
+    (void)error;
+    int64_t k = *(int64_t *)context;
+    for (int64_t i = 0; i < count * k; i++) {
+        uint32_t hash = (uint32_t)(first * k + i) * 2654435761u;
+        float v = (float)(hash >> 8) * 0x1p-24f * 0.125f - 0.0625f;
+        if (dtype == ACE_BF16)
+            ((uint16_t *)rows)[i] = ace_f32_to_bf16(v);
+        else
+            ((float *)rows)[i] = v;
+    }
+    return true;
+}
+
+static ace_weight *weight(bench *b, ace_weight_kind kind, int64_t n, int64_t k, int taps)
+{
+    return ace_weight_new(b->dev, &(ace_weight_desc){.kind = kind, .name = "bench", .n = n, .k = k, .taps = taps},
+                          read_pattern, &k);
+}
+
+static ace_mat matrix(bench *b, ace_dtype dtype, int64_t rows, int64_t cols)
+{
+    ace_error error = {0};
+    ace_mat m = ace_scratch(b->dev, dtype, rows, cols);
+    float *host = malloc((size_t)(rows * cols) * sizeof *host);
+    if (host && read_pattern(&cols, 0, rows, ACE_F32, host, &error)) {
+        for (int64_t i = 0; i < rows * cols; i++) host[i] *= 16;
+        ace_upload(b->dev, m, host);
+    }
+    free(host);
+    return m;
+}
+
+static void measure(bench *b, operation *op, const char *format, ...) __attribute__((format(printf, 3, 4)));
+
+static void measure(bench *b, operation *op, const char *format, ...)
+{
+    char name[96];
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(name, sizeof name, format, arguments);
+    va_end(arguments);
+    ace_device_stats before = ace_device_get_stats(b->dev);
+    op->run(b->dev, op);
+    ace_device_stats after = ace_device_get_stats(b->dev);
+    double flops = after.flops - before.flops, bytes = after.bytes_moved - before.bytes_moved, best = INFINITY;
+    double end = now(b->alone) + b->seconds;
+    for (int i = 0; i < 3 || now(b->alone) < end; i++) {
+        double start = now(b->alone);
+        op->run(b->dev, op);
+        best = fmin(best, now(b->alone) - start);
+    }
+    printf("%-44s %9.3f ms %8.1f GFLOP/s %5.1f %% of peak %7.1f GB/s\n", name, best * 1e3, flops / best * 1e-9,
+           100 * flops / best * 1e-9 / b->peak, bytes / best * 1e-9);
+    fflush(stdout);
+}
+
+static void run_linear(ace_device *dev, const operation *op)
+{
+    ace_linear(dev, op->y, op->x, op->w, NULL);
+}
+
+static void run_gated(ace_device *dev, const operation *op)
+{
+    ace_linear_silu_mul(dev, op->y, op->x, op->w);
+}
+
+static void run_conv(ace_device *dev, const operation *op)
+{
+    ace_snake_weights snake = {op->alpha, op->inv_beta};
+    ace_epilogue e = {.bias = op->bias, .snake = &snake, .act = op->y};
+    ace_conv1d(dev, (ace_mat){.dtype = ACE_F32}, op->x, op->w, &op->conv, &e);
+}
+
+static void run_attention(ace_device *dev, const operation *op)
+{
+    ace_attention(dev, op->y, op->x, op->k, op->v, &op->attention);
+}
+
+static void run_norm(ace_device *dev, const operation *op)
+{
+    ace_rms_norm(dev, op->y, op->x, op->w, 1e-6f, (ace_mat){.dtype = ACE_F32}, (ace_mat){.dtype = ACE_F32});
+}
+
+static void run_rope(ace_device *dev, const operation *op)
+{
+    ace_head_norm_rope(dev, op->y, 128, op->w, 1e-6f, op->rope, 0);
+}
+
+static void run_snake(ace_device *dev, const operation *op)
+{
+    ace_snake(dev, op->y, op->x, &(ace_snake_weights){op->alpha, op->inv_beta});
+}
+
+static void run_copy(ace_device *dev, const operation *op)
+{
+    ace_copy(dev, op->y, op->x);
+}
+
+static bool wanted(const bench *b, const char *name)
+{
+    return !b->only || strstr(name, b->only);
+}
+
+static void linears(bench *b)
+{
+    static const int64_t shapes[][3] = {{750, 2048, 6144}, {750, 6144, 2048}, {1500, 2048, 2048}, {1, 2048, 6144}};
+    ace_dtype act = ace_device_act(b->dev);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t m = shapes[i][0], k = shapes[i][1], n = shapes[i][2];
+        size_t mark = ace_scratch_mark(b->dev);
+        operation op = {.y = ace_scratch(b->dev, act, m, n),
+                        .x = matrix(b, act, m, k),
+                        .w = weight(b, ACE_WEIGHT_PRODUCT, n, k, 1),
+                        .run = run_linear};
+        measure(b, &op, "linear %lld x %lld x %lld", (long long)m, (long long)k, (long long)n);
+        ace_weight_free(b->dev, op.w);
+        ace_scratch_release(b->dev, mark);
+    }
+}
+
+static void gated(bench *b)
+{
+    ace_dtype act = ace_device_act(b->dev);
+    size_t mark = ace_scratch_mark(b->dev);
+    operation op = {.y = ace_scratch(b->dev, act, 750, 6144),
+                    .x = matrix(b, act, 750, 2048),
+                    .w = weight(b, ACE_WEIGHT_GATED, 12288, 2048, 1),
+                    .run = run_gated};
+    measure(b, &op, "gated 750 x 2048 x 2 x 6144");
+    ace_weight_free(b->dev, op.w);
+    ace_scratch_release(b->dev, mark);
+}
+
+static void convolutions(bench *b)
+{
+    ace_dtype act = ace_device_act(b->dev);
+    for (int dilation = 1; dilation <= 9; dilation *= 3) {
+        size_t mark = ace_scratch_mark(b->dev);
+        operation op = {.y = ace_scratch(b->dev, act, 48000, 128),
+                        .x = matrix(b, act, 48000, 128),
+                        .w = weight(b, ACE_WEIGHT_PRODUCT, 128, 7 * 128, 7),
+                        .bias = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1),
+                        .alpha = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1),
+                        .inv_beta = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1),
+                        .conv = {.stride = 1, .dilation = dilation, .padding = 3 * dilation},
+                        .run = run_conv};
+        measure(b, &op, "conv 48000 x 128 -> 128, k7 d%d, bias, snake", dilation);
+        ace_weight_free(b->dev, op.w);
+        ace_weight_free(b->dev, op.bias);
+        ace_weight_free(b->dev, op.alpha);
+        ace_weight_free(b->dev, op.inv_beta);
+        ace_scratch_release(b->dev, mark);
+    }
+}
+
+static void attentions(bench *b)
+{
+    ace_dtype act = ace_device_act(b->dev);
+    for (int64_t s = 750; s <= 1500; s *= 2)
+        for (int band = 0; band < 2; band++) {
+            size_t mark = ace_scratch_mark(b->dev);
+            operation op = {.y = ace_scratch(b->dev, act, s, 2048),
+                            .x = matrix(b, act, s, 2048),
+                            .k = matrix(b, act, s, 1024),
+                            .v = matrix(b, act, s, 1024),
+                            .attention = {16, 8, 128, 0.088388f, band ? ACE_MASK_BAND : ACE_MASK_FULL, 128},
+                            .run = run_attention};
+            measure(b, &op, "attention %lld, 16/8 heads of 128, %s", (long long)s, band ? "band 128" : "full");
+            ace_scratch_release(b->dev, mark);
+        }
+}
+
+static void rows(bench *b)
+{
+    ace_dtype act = ace_device_act(b->dev);
+    size_t mark = ace_scratch_mark(b->dev);
+    operation op = {.y = ace_scratch(b->dev, act, 3000, 2048),
+                    .x = matrix(b, ACE_F32, 3000, 2048),
+                    .rope = matrix(b, ACE_F32, 3000, 128),
+                    .w = weight(b, ACE_WEIGHT_VECTOR, 2048, 1, 1),
+                    .alpha = weight(b, ACE_WEIGHT_VECTOR, 2048, 1, 1),
+                    .inv_beta = weight(b, ACE_WEIGHT_VECTOR, 2048, 1, 1)};
+    op.run = run_norm;
+    measure(b, &op, "rms_norm 3000 x 2048");
+    op.run = run_snake;
+    measure(b, &op, "snake 3000 x 2048");
+    op.run = run_copy;
+    measure(b, &op, "copy 3000 x 2048");
+    ace_weight_free(b->dev, op.w);
+    op.w = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1);
+    op.run = run_rope;
+    measure(b, &op, "head_norm_rope 3000 x 16 heads of 128");
+    ace_weight_free(b->dev, op.w);
+    ace_weight_free(b->dev, op.alpha);
+    ace_weight_free(b->dev, op.inv_beta);
+    ace_scratch_release(b->dev, mark);
+}
+
+/* Copies from memory: what is measured is the packing. */
+static bool read_copy(void *context, int64_t first, int64_t count, ace_dtype dtype, void *rows, ace_error *error)
+{
+    (void)error, (void)first;
+    memcpy(rows, context, (size_t)count * 2048 * ace_dtype_block_bytes(dtype));
+    return true;
+}
+
+static void packing(bench *b)
+{
+    double best = INFINITY;
+    size_t bytes = 0;
+    char *source = calloc(2048 * 64, 4);
+    for (int i = 0; i < 5 && source; i++) {
+        double start = now(b->alone);
+        ace_weight *w = ace_weight_new(
+            b->dev, &(ace_weight_desc){.kind = ACE_WEIGHT_PRODUCT, .name = "bench", .n = 16384, .k = 2048, .taps = 1},
+            read_copy, source);
+        best = fmin(best, now(b->alone) - start);
+        bytes = ace_device_get_stats(b->dev).weight_bytes;
+        ace_weight_free(b->dev, w);
+    }
+    free(source);
+    printf("%-44s %9.3f ms %44.1f GB/s\n", "weight_pack 16384 x 2048", best * 1e3, (double)bytes / best * 1e-9);
+}
+
+static bool run_device(const ace_cpu_options *options, const char *only)
+{
+    ace_error error = {0};
+    bench b = {.dev = ace_cpu_open(options, &error), .alone = options->threads == 1, .seconds = 0.7, .only = only};
+    if (!b.dev || !ace_scratch_reserve(b.dev, (size_t)256 << 20, &error)) {
+        fprintf(stderr, "%s\n", error.message);
+        ace_device_close(b.dev);
+        return false;
+    }
+    b.peak = measure_peak(ace_device_name(b.dev), options->threads);
+    printf("\n%s, peak %.0f GFLOP/s\n", ace_device_name(b.dev), b.peak);
+    if (wanted(&b, "linear")) linears(&b);
+    if (wanted(&b, "gated")) gated(&b);
+    if (wanted(&b, "conv")) convolutions(&b);
+    if (wanted(&b, "attention")) attentions(&b);
+    if (wanted(&b, "rows")) rows(&b);
+    if (wanted(&b, "pack")) packing(&b);
+    bool ok = ace_device_ok(b.dev, &error);
+    if (!ok) fprintf(stderr, "%s\n", error.message);
+    ace_device_close(b.dev);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    static const char *const names[] = {"auto", "generic", "avx2", "avx512", "avx512bf16"};
+    ace_cpu_options options = {0};
+    const char *precision = NULL, *only = NULL;
+    for (int i = 1; i + 1 < argc; i += 2) {
+        const char *value = argv[i + 1];
+        if (strcmp(argv[i], "-i") == 0) {
+            for (int isa = 0; isa <= ACE_ISA_AVX512_BF16; isa++)
+                if (strcmp(value, names[isa]) == 0) options.isa = (ace_isa)isa;
+        } else if (strcmp(argv[i], "-t") == 0) {
+            options.threads = atoi(value);
+        } else if (strcmp(argv[i], "-p") == 0) {
+            precision = value;
+        } else if (strcmp(argv[i], "-o") == 0) {
+            only = value;
+        }
+    }
+    bool ok = true;
+    for (int bf16 = 0; bf16 < 2; bf16++) {
+        options.precision = bf16 ? ACE_BF16 : ACE_F32;
+        if (!precision || (strcmp(precision, "bf16") == 0) == bf16) ok = run_device(&options, only) && ok;
+    }
+    return ok ? 0 : 1;
+}
