@@ -59,8 +59,8 @@ int64_t audio_level_percentile_rank(int64_t samples, int millionths)
     return (int64_t)((double)(samples - 1) * (1.0 - (double)millionths / 1e6));
 }
 
-/* Element i of torch.linspace(from, to, n) in float32: both ends are exact, the halves count from their own end, and the
- * product is not rounded before the sum (PyTorch's vector code fuses them; without that the last bit differs). */
+/* Element i of torch.linspace(from, to, n) in float32: both ends are exact, the halves count from their own end, and
+ * the product is not rounded before the sum (PyTorch's vector code fuses them; without that the last bit differs). */
 static float linspace(float from, float to, int64_t n, int64_t i)
 {
     if (n == 1) return from;

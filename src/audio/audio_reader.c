@@ -34,6 +34,10 @@ static bool check_regular(const char *path, ace_error *error)
 
 static bool check_info(const SF_INFO *info, const char *path, ace_error *error)
 {
+    /* libsndfile takes some extensions (.vox, .gsm) at their word and would decode anything: noise, not music. */
+    if ((info->format & SF_FORMAT_TYPEMASK) == SF_FORMAT_RAW)
+        return ace_fail(error, ACE_ERROR_FORMAT, "'%s' has no header that tells its format: convert it to WAV or FLAC",
+                        path);
     if (info->channels < 1 || info->channels > CHANNELS_MAX)
         return ace_fail(error, ACE_ERROR_FORMAT, "'%s' claims %d channels: 1 to %d are read", path, info->channels,
                         CHANNELS_MAX);

@@ -147,7 +147,7 @@ static bool prepare_tags(audio_writer *w, const audio_tags *tags, ace_error *err
     }
     bool ok = !w->front.failed && !w->back.failed && !packet.failed && (w->format != AUDIO_OPUS || w->ogg);
     ace_text_free(&packet);
-    if (!ok) return ace_fail_memory(error, "the tags of an audio file", 0);
+    if (!ok) return ace_fail_memory(error, "the tags of an audio file", tags->comment ? strlen(tags->comment) : 0);
     if (w->front.length && !ace_write_all(w->file.fd, w->front.data, w->front.length, w->file.path, error))
         return false;
     return true;

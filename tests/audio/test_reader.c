@@ -82,9 +82,9 @@ static void test_refuses(void **state)
                  "none.wav");
     assert_fails(audio_read_file(&clip, *state, 1.0, &error), error, ACE_ERROR_IO, "regular");
     assert_fails(audio_read_file(&clip, "/dev/zero", 1.0, &error), error, ACE_ERROR_IO, "regular");
-    FILE *text = fopen(path_in(path, *state, "text.wav"), "w");
-    fputs("this is not a sound", text);
-    fclose(text);
+    write_bytes(path_in(path, *state, "text.vox"), "this is not a sound", 19);
+    assert_fails(audio_read_file(&clip, path, 1.0, &error), error, ACE_ERROR_FORMAT, "no header");
+    write_bytes(path_in(path, *state, "text.wav"), "this is not a sound", 19);
     assert_fails(audio_read_file(&clip, path, 1.0, &error), error, ACE_ERROR_FORMAT, "cannot be decoded");
 }
 

@@ -365,7 +365,7 @@ static void test_nothing_left_behind(void **state)
         }
         assert_fails(write_song("/nonexistent/directory/a.wav", &options, signal, 1, 0, &error), error, ACE_ERROR_IO,
                      "/nonexistent/directory");
-        assert_fails(write_song(*state, &options, signal, 1, 0, &(error)), error, ACE_ERROR_IO, *state);
+        assert_fails(write_song(*state, &options, signal, 1, 0, &error), error, ACE_ERROR_IO, (char *)*state);
     }
     audio_writer_abandon(NULL);
     free(signal);
