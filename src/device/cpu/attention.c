@@ -69,7 +69,8 @@ static void multiply(const attention *at, float *c, int64_t ldc, const float *a,
     int mr = at->cpu->kernels->mr;
     for (int64_t first = 0; first < rows; first += mr) {
         int count = (int)cpu_min(mr, rows - first);
-        at->cpu->kernels->gemm_f32(c + first * ldc, ldc, a + first * lda, lda, count, length, panel, accumulate);
+        at->cpu->kernels->gemm_f32(c + first * ldc, ldc, a + first * lda, lda, count, length, panel, accumulate,
+                                   (const char *)panel);
     }
 }
 

@@ -14,7 +14,7 @@
 
 enum {
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
-    GROUP = 4,        /* most panels of a task */
+    GROUP = 8,        /* most panels of a task */
 };
 
 /* A thread's workspace. */
@@ -92,14 +92,12 @@ static void multiply_chunk(const product *p, buffers *own, int64_t panel, float 
     }
     int64_t tiles = cpu_divide_up(rows, kernels->mr);
     size_t tile_bytes = (size_t)(kernels->mr * k->length) * ace_dtype_block_bytes(p->multiplied);
-    size_t ahead = k->bytes / (size_t)tiles + 64;
-    for (int64_t tile = 0; tile < tiles; tile++) {
-        /* The panel's next chunk follows this one in memory: each tile asks for its share of it. */
-        const char *next = stored + k->bytes + (size_t)tile * ahead;
-        for (size_t i = 0; i < ahead; i += 64) __builtin_prefetch(next + i, 0, 2);
+    /* The panel's next chunk follows this one in memory: each tile asks for its share of it. */
+    const char *soon = stored + k->bytes;
+    for (int64_t tile = 0; tile < tiles; tile++)
         p->kernel(c + tile * kernels->mr * CPU_NR, CPU_NR, (const char *)own->a + (size_t)tile * tile_bytes, k->length,
-                  (int)cpu_min(kernels->mr, rows - tile * kernels->mr), k->length, b, k->at > 0);
-    }
+                  (int)cpu_min(kernels->mr, rows - tile * kernels->mr), k->length, b, k->at > 0,
+                  soon + tile * k->length * CPU_SOON);
 }
 
 /* The chunk after *k, or the first one if *k is zero; false at the end. */

@@ -9,7 +9,7 @@ enum { MR = 6, STRIP = 16 };
 
 /* Inlined with a constant number of rows and the loops unrolled, so that the sums live in registers. */
 INLINE void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda, int count, int64_t length, const float *b,
-                      bool accumulate)
+                      bool accumulate, const char *soon)
 {
     __m256 left[MR], right[MR];
 #pragma GCC unroll 6
@@ -19,6 +19,7 @@ INLINE void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda, int co
     }
     for (int64_t k = 0; k < length; k++, b += CPU_NR) {
         __m256 w0 = _mm256_loadu_ps(b), w1 = _mm256_loadu_ps(b + 8);
+        _mm_prefetch(soon + k * CPU_SOON, _MM_HINT_T1);
 #pragma GCC unroll 6
         for (int r = 0; r < count; r++) {
             __m256 x = _mm256_broadcast_ss(a + r * lda + k);
@@ -33,13 +34,13 @@ INLINE void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda, int co
     }
 }
 
-#define CASE(n)                                              \
-    case n:                                                  \
-        strip_f32(c, ldc, a, lda, n, length, b, accumulate); \
+#define CASE(n)                                                    \
+    case n:                                                        \
+        strip_f32(c, ldc, a, lda, n, length, b, accumulate, soon); \
         break;
 
 void cpu_gemm_f32_avx2(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length,
-                       const void *panel, bool accumulate)
+                       const void *panel, bool accumulate, const char *soon)
 {
     const float *a = rows, *b = panel;
     for (int strip = 0; strip < CPU_NR; strip += STRIP, c += STRIP, b += STRIP) switch (count) {

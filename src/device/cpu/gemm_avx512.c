@@ -36,13 +36,14 @@ INLINE void finish(const sums *t, float *c, int64_t ldc, int count)
 }
 
 INLINE void tile_f32(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length, const void *panel,
-                     bool accumulate)
+                     bool accumulate, const char *soon)
 {
     const float *a = rows, *b = panel;
     sums t;
     start(&t, c, ldc, count, accumulate);
     for (int64_t k = 0; k < length; k++, b += CPU_NR) {
         __m512 left = _mm512_loadu_ps(b), right = _mm512_loadu_ps(b + 16);
+        _mm_prefetch(soon + k * CPU_SOON, _MM_HINT_T1);
 #pragma GCC unroll 12
         for (int r = 0; r < count; r++) {
             __m512 x = _mm512_set1_ps(a[r * lda + k]);
@@ -62,13 +63,14 @@ INLINE __m512bh broadcast_pair(const uint16_t *p)
 }
 
 INLINE void tile_bf16(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length,
-                      const void *panel, bool accumulate)
+                      const void *panel, bool accumulate, const char *soon)
 {
     const uint16_t *a = rows, *b = panel;
     sums t;
     start(&t, c, ldc, count, accumulate);
     for (int64_t k = 0; k < length; k += 2, b += 2 * CPU_NR) {
         __m512bh left = (__m512bh)_mm512_loadu_si512(b), right = (__m512bh)_mm512_loadu_si512(b + CPU_NR);
+        _mm_prefetch(soon + k * CPU_SOON, _MM_HINT_T1);
 #pragma GCC unroll 12
         for (int r = 0; r < count; r++) {
             __m512bh x = broadcast_pair(a + r * lda + k);
@@ -79,9 +81,9 @@ INLINE void tile_bf16(float *c, int64_t ldc, const void *rows, int64_t lda, int 
     finish(&t, c, ldc, count);
 }
 
-#define CASE(tile, n)                                   \
-    case n:                                             \
-        tile(c, ldc, a, lda, n, length, b, accumulate); \
+#define CASE(tile, n)                                         \
+    case n:                                                   \
+        tile(c, ldc, a, lda, n, length, b, accumulate, soon); \
         break;
 #define CASES(tile) \
     CASE(tile, 1)   \
@@ -98,7 +100,7 @@ INLINE void tile_bf16(float *c, int64_t ldc, const void *rows, int64_t lda, int 
     CASE(tile, 12)
 
 void cpu_gemm_f32_avx512(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length, const void *b,
-                         bool accumulate)
+                         bool accumulate, const char *soon)
 {
     switch (count) {
         CASES(tile_f32)
@@ -106,7 +108,7 @@ void cpu_gemm_f32_avx512(float *c, int64_t ldc, const void *a, int64_t lda, int 
 }
 
 void cpu_gemm_bf16_avx512(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length, const void *b,
-                          bool accumulate)
+                          bool accumulate, const char *soon)
 {
     switch (count) {
         CASES(tile_bf16)

@@ -19,37 +19,40 @@ static inline __attribute__((always_inline)) void finish(vf sums[][VECTORS], flo
 }
 
 static inline __attribute__((always_inline)) void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda,
-                                                            int count, int64_t length, const float *b, bool accumulate)
+                                                            int count, int64_t length, const float *b, bool accumulate,
+                                                            const char *soon)
 {
     vf sums[MR][VECTORS];
     start(sums, c, ldc, count, accumulate);
-    for (int64_t k = 0; k < length; k++, b += CPU_NR)
+    for (int64_t k = 0; k < length; k++, b += CPU_NR) {
+        __builtin_prefetch(soon + k * CPU_SOON);
         for (int j = 0; j < VECTORS; j++) {
             vf w = vf_load_n(b + j * VF_LANES, VF_LANES);
             for (int r = 0; r < count; r++) sums[r][j] = vf_fma(vf_set1(a[r * lda + k]), w, sums[r][j]);
         }
+    }
     finish(sums, c, ldc, count);
 }
 
 /* A constant number of rows lets the compiler keep the sums in registers. */
-#define FOR_COUNT                                            \
-    switch (count) {                                         \
-    case 1:                                                  \
-        strip_f32(c, ldc, a, lda, 1, length, b, accumulate); \
-        break;                                               \
-    case 2:                                                  \
-        strip_f32(c, ldc, a, lda, 2, length, b, accumulate); \
-        break;                                               \
-    case 3:                                                  \
-        strip_f32(c, ldc, a, lda, 3, length, b, accumulate); \
-        break;                                               \
-    default:                                                 \
-        strip_f32(c, ldc, a, lda, 4, length, b, accumulate); \
-        break;                                               \
+#define FOR_COUNT                                                  \
+    switch (count) {                                               \
+    case 1:                                                        \
+        strip_f32(c, ldc, a, lda, 1, length, b, accumulate, soon); \
+        break;                                                     \
+    case 2:                                                        \
+        strip_f32(c, ldc, a, lda, 2, length, b, accumulate, soon); \
+        break;                                                     \
+    case 3:                                                        \
+        strip_f32(c, ldc, a, lda, 3, length, b, accumulate, soon); \
+        break;                                                     \
+    default:                                                       \
+        strip_f32(c, ldc, a, lda, 4, length, b, accumulate, soon); \
+        break;                                                     \
     }
 
 void cpu_gemm_f32_generic(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length,
-                          const void *panel, bool accumulate)
+                          const void *panel, bool accumulate, const char *soon)
 {
     const float *a = rows, *b = panel;
     for (int strip = 0; strip < CPU_NR; strip += STRIP, c += STRIP, b += STRIP) FOR_COUNT

@@ -12,6 +12,7 @@ enum {
     CPU_NR = 32,     /* columns of a panel of packed weights */
     CPU_KC = 256,    /* most products of an element in one kernel call: a panel of these fits the first-level cache */
     CPU_MR_MAX = 12, /* most rows of a tile, over all instruction sets */
+    CPU_SOON = 8,    /* bytes fetched ahead per step of k */
     CPU_KEYS = 64    /* keys of an attention block */
 };
 
@@ -20,9 +21,10 @@ enum {
  *   a          rows `lda` values apart, float32 or bfloat16
  *   count      1 .. mr rows
  *   b          float32 [length][32], or bfloat16 in pairs [length / 2][32][2] (`length` is even)
+ *   soon       memory of which CPU_SOON * length bytes will be read before long: the kernel asks for them on its way
  * Each element is summed in rising order of k, whatever `count` is. */
 typedef void cpu_gemm_kernel(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length,
-                             const void *b, bool accumulate);
+                             const void *b, bool accumulate, const char *soon);
 
 /* ace_epilogue with its vectors as plain pointers. Absent parts are NULL or have no rows. */
 typedef struct cpu_epilogue {
