@@ -77,10 +77,11 @@ static void guidance_identities(void **state)
     for (size_t i = 0; i < count; i++) same[i] = uncond[i] + 3 * (cond[i] - uncond[i]);
     assert_close("cfg at 3", v, same, count, 1e-6);
 
-    /* a frame whose predicted clean latents vanish has no angle */
-    float zero[LATENT_CHANNELS] = {0}, out[LATENT_CHANNELS] = {0};
-    guidance_adg(out, zero, zero, 0.5f, 7, 1);
-    assert_memory_equal(out, zero, sizeof out);
+    /* a frame whose unconditional clean latent vanishes has no angle: it stays at the conditional velocity */
+    float x[LATENT_CHANNELS], zero[LATENT_CHANNELS] = {0}, frame[LATENT_CHANNELS];
+    for (int c = 0; c < LATENT_CHANNELS; c++) x[c] = 0, frame[c] = 1;
+    guidance_adg(frame, zero, x, 0.5f, 7, 1);
+    for (int c = 0; c < LATENT_CHANNELS; c++) assert_true(frame[c] == 1);
     free(cond);
     free(uncond);
     free(v);
@@ -219,15 +220,15 @@ static void solver_steps(void **state)
     assert_int_equal(i, 12);
 }
 
-/* Sub-steps that overflow end in Euler's step: here every degree's extrapolated velocity does. */
+/* Sub-steps that overflow end in Euler's step: the extrapolated velocity pushes x beyond the largest float, the
+ * velocity itself does not. */
 static void stork4_falls_back(void **state)
 {
     (void)state;
-    float v = 3e38f, x = 1, scratch, v1 = -3e38f, v2 = 3e38f;
-    solver_past past = {.count = 2, .v = {&v1, &v2}, .dt = {1e-3f, 1e-3f}};
-    solver_stork4(&x, &v, &past, 0.5f, 0.4f, 10, &scratch, 1);
-    assert_true(isfinite(x));
-    assert_true(fabsf(x - (1 - v * 0.1f)) <= 1e31f);
+    float v = 1e36f, x = 3.3e38f, scratch, v1 = 5e36f, expected = x - v * (0.95f - 0.05f);
+    solver_past past = {.count = 1, .v = {&v1}, .dt = {0.05f}};
+    solver_stork4(&x, &v, &past, 0.95f, 0.05f, 10, &scratch, 1);
+    assert_true(x == expected);
 }
 
 static void velocity_filters(void **state)
@@ -236,7 +237,7 @@ static void velocity_filters(void **state)
     float v[2] = {3, 4}, x[2] = {0, 2};
     velocity_clamp(v, x, 1.0f, 2); /* |v| 5 to 1 * |x| = 2 */
     assert_true(fabs(v[0] - 1.2) < 1e-6 && fabs(v[1] - 1.6) < 1e-6);
-    velocity_clamp(v, x, 10.0f, 2);
+    velocity_clamp(v, x, 1.5f, 2);
     assert_true(fabs(v[0] - 1.2) < 1e-6 && fabs(v[1] - 1.6) < 1e-6);
     velocity_smooth(v, x, 0.25f, 2);
     assert_true(fabs(v[0] - 0.9) < 1e-6 && fabs(v[1] - 1.7) < 1e-6);

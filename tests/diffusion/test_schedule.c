@@ -37,7 +37,7 @@ static void turbo_custom(void **state)
         assert_true(schedule_turbo_custom(given, json_array_size(list), &s, NULL));
         assert_schedule(&s, c, 0);
     }
-    assert_int_equal(i, 5);
+    assert_int_equal(i, 6);
 }
 
 static void base(void **state)

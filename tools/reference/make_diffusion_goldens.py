@@ -553,6 +553,7 @@ def make_schedules(modules, velocity):
     for shift in (1.0, 2.0, 3.0):  # the tables, which the official code uses when no step count is given
         out["turbo"].append({"steps": 8, "shift": shift, "t": t_of("turbo", infer_steps=None, shift=shift)})
     for given in ([1.0], [0.97, 0.8, 0.66, 0.31, 0.2, 0.0, 0.0], [0.91, 0.9, 0.89, 0.88], [0.944, 0.1, 0.01],
+                  [0.45],  # as far from 0.5 as from 0.4
                   [1 - i / 20 for i in range(20)]):
         t = t_of("turbo", timesteps=torch.tensor(given, dtype=torch.float64))
         out["turbo_custom"].append({"given": given, "t": t})
