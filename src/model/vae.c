@@ -1,5 +1,9 @@
 #include "model/vae.h"
 
+#include "model/vae_window.h"
+
+enum { VAE_FAR = 1 << 12 }; /* frames: a signal so long that its middle sees no end */
+
 int64_t vae_hop(const vae_config *config)
 {
     int64_t hop = 1;
@@ -14,12 +18,26 @@ int64_t vae_frames(const vae_config *config, int64_t samples)
     return frames ? frames : 1;
 }
 
-int64_t vae_default_window(const vae_config *config, ace_dtype act)
+/* Latent frames whose working memory at the audio rate, the highest, stays within `budget` bytes: of each channel one
+ * residual value and two activations. Below a few frames the halos cost more than they save, so very wide
+ * configurations may exceed the budget. */
+static int64_t window_within(const vae_config *config, ace_dtype act, int64_t budget, int64_t halo)
 {
-    /* Per position at the audio rate: one residual value and two activations of each channel. Below a few frames the
-     * halos cost more than they save, so very wide configurations may exceed the bound. */
-    const int64_t budget = (int64_t)192 << 20, least = 8, most = 512;
+    const int64_t least = 8, most = 512;
     int64_t position = config->hidden * (4 + 2 * (int64_t)ace_dtype_block_bytes(act));
-    int64_t window = budget / (position * vae_hop(config));
+    int64_t window = (budget / position - halo) / vae_hop(config);
     return window < least ? least : window > most ? most : window;
+}
+
+int64_t vae_decode_window(const vae_config *config, ace_dtype act)
+{
+    vae_window inside = vae_window_decode(config, VAE_FAR, (vae_span){VAE_FAR / 2, VAE_FAR / 2 + 1});
+    int64_t rows = vae_span_length(inside.blocks[config->blocks - 1].units[0]);
+    return window_within(config, act, (int64_t)96 << 20, rows - vae_hop(config));
+}
+
+int64_t vae_encode_window(const vae_config *config, ace_dtype act)
+{
+    vae_window inside = vae_window_encode(config, VAE_FAR * vae_hop(config), (vae_span){VAE_FAR / 2, VAE_FAR / 2 + 1});
+    return window_within(config, act, (int64_t)384 << 20, vae_span_length(inside.entry) - vae_hop(config));
 }

@@ -172,7 +172,7 @@ bool vae_decode(const vae_decoder *decoder, int64_t frames, const vae_stream *st
     if (frames < 1 || frames > VAE_MAX_FRAMES || stream->window < 0)
         return ace_fail(error, ACE_ERROR_USAGE, "%lld latent frames cannot be decoded in windows of %lld",
                         (long long)frames, (long long)stream->window);
-    int64_t window = stream->window ? stream->window : vae_default_window(&decoder->config, ace_device_act(dev));
+    int64_t window = stream->window ? stream->window : vae_decode_window(&decoder->config, ace_device_act(dev));
     if (window > frames) window = frames;
     bool ok = true;
     for (int64_t first = 0; ok && first < frames; first += window) {

@@ -182,7 +182,7 @@ bool vae_encode(const vae_encoder *encoder, int64_t samples, vae_posterior poste
     if (frames < 1 || frames > VAE_MAX_FRAMES || stream->window < 0)
         return ace_fail(error, ACE_ERROR_USAGE, "%lld samples cannot be encoded in windows of %lld latent frames",
                         (long long)samples, (long long)stream->window);
-    int64_t window = stream->window ? stream->window : vae_default_window(c, ace_device_act(dev));
+    int64_t window = stream->window ? stream->window : vae_encode_window(c, ace_device_act(dev));
     int64_t cols = posterior == VAE_MEAN ? c->latent_channels : moments(c);
     if (window > frames) window = frames;
     bool ok = true;

@@ -97,8 +97,6 @@ static void lengths_follow_from_the_config(void **state)
     assert_int_equal(vae_frames(&official, 3839), 1);
     assert_int_equal(vae_frames(&official, 3840), 2);
     assert_int_equal(vae_frames(&official, 48000 * 240), 6000);
-    assert_int_equal(vae_default_window(&official, ACE_F32), 68);
-    assert_int_equal(vae_default_window(&official, ACE_BF16), 102);
 }
 
 int main(void)
