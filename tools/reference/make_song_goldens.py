@@ -7,7 +7,6 @@ float32 on the CPU, from a tiny checkpoint (tools/make_tiny_checkpoint.c).
 The JSON lists cases: the request in the names of our interface, what was tokenised, the number of latent frames. Tensors:
     <case>.latents   [batch, ceil(frames / 3), 64]   every third frame, after latent_rescale and latent_shift
     <case>.audio     [batch, 3, 240, 2]              of the decoded waveform: first, middle and last 240 samples
-    <case>.encoded   [rows, 64]                      the packed condition (only of the first case)
     <case>.noise     [ceil(frames / 3), 64]          of torch's CPU generator, every third frame (first case)
 
 The official program draws the noise of its SDE steps from an unseeded generator: it is given ours instead (noise_ace in
@@ -185,7 +184,6 @@ def run(program, name, request, first, tensors):
     tensors[f"{name}.audio"] = torch.stack([excerpts(item) for item in audio])
     if first:
         seed, frames = request["seed"], latents.shape[1]
-        tensors[f"{name}.encoded"] = extra["encoder_hidden_states"][0]
         noise = torch.randn(1, frames, 64, generator=torch.Generator().manual_seed(seed))
         tensors[f"{name}.noise"] = noise[0, ::FRAME_STEP]
     print(f"{name}: {list(latents.shape)}, latents {latents.std():.3f}, audio {audio.std():.3f} peak {audio.abs().max():.3f}")
