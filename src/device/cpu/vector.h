@@ -11,10 +11,10 @@
 #include <math.h>
 #include <stdbool.h>
 
-/* pi in three floats, each the nearest to what the ones before leave over. */
-#define VF_PI_HIGH 0x1.921fb6p+1f
-#define VF_PI_MIDDLE (-0x1.777a5cp-24f)
-#define VF_PI_LOW (-0x1.ee59dap-49f)
+/* pi / 2 in three floats, each the nearest to what the ones before leave over. */
+#define VF_HALF_PI_HIGH 0x1.921fb6p+0f
+#define VF_HALF_PI_MIDDLE (-0x1.777a5cp-25f)
+#define VF_HALF_PI_LOW (-0x1.ee59dap-50f)
 
 #if defined(__AVX512F__)
 #include "device/cpu/vector_avx512.h"
@@ -63,29 +63,32 @@ static inline vf vf_silu(vf x)
     return vf_div(x, vf_add(vf_set1(1.0f), vf_exp(vf_sub(vf_set1(0.0f), x))));
 }
 
-/* sin(z)^2, period pi: z is reduced to [-pi/2, pi/2], then the odd polynomial of degree 13. Lanes beyond the range in
- * which the reduction is exact are left to libm. */
+/* sin(z)^2. z is reduced to r in [-pi/4, pi/4] by n half turns of pi/2; for odd n it is cos(r)^2 = 1 - sin(r)^2. The
+ * sine is its Taylor polynomial of degree 11 (remainder below 2^-33). Lanes beyond the range in which the reduction is
+ * exact are left to libm. */
 static inline vf vf_sin_squared(vf z)
 {
-    vf n = vf_round(vf_mul(z, vf_set1((float)0.31830988618379067154)));
-    vf r = vf_minus_pi_times(z, n);
+    const vf magic = vf_set1(0x1.8p23f); /* what is added to it is rounded to an integer, its last bit the parity */
+    vf shifted = vf_fma(z, vf_set1(0x1.45f306p-1f), magic);
+    vf r = vf_minus_half_pi_times(z, vf_sub(shifted, magic));
     vf q = vf_mul(r, r);
-    vf p = vf_set1(1.6059043836821614599e-10f); /* 1/13! */
-    p = vf_fma(p, q, vf_set1(-2.5052108385441718775e-8f));
-    p = vf_fma(p, q, vf_set1(2.7557319223985890653e-6f));
-    p = vf_fma(p, q, vf_set1(-1.9841269841269841270e-4f));
-    p = vf_fma(p, q, vf_set1(8.3333333333333333333e-3f));
-    p = vf_fma(p, q, vf_set1(-1.6666666666666666667e-1f));
+    vf p = vf_set1(-1.0f / 39916800.0f);
+    p = vf_fma(p, q, vf_set1(1.0f / 362880.0f));
+    p = vf_fma(p, q, vf_set1(-1.0f / 5040.0f));
+    p = vf_fma(p, q, vf_set1(1.0f / 120.0f));
+    p = vf_fma(p, q, vf_set1(-1.0f / 6.0f));
     vf s = vf_fma(vf_mul(r, q), p, r);
+    s = vf_mul(s, s);
+    s = vf_choose_odd(shifted, vf_sub(vf_set1(1.0f), s), s);
     if (vf_any_beyond(z, 30000.0f)) {
         float in[VF_LANES], out[VF_LANES];
         vf_store_n(in, z, VF_LANES);
         vf_store_n(out, s, VF_LANES);
         for (int i = 0; i < VF_LANES; i++)
-            if (!(fabsf(in[i]) <= 30000.0f)) out[i] = sinf(in[i]);
+            if (!(fabsf(in[i]) <= 30000.0f)) out[i] = sinf(in[i]) * sinf(in[i]);
         s = vf_load_n(out, VF_LANES);
     }
-    return vf_mul(s, s);
+    return s;
 }
 
 #endif

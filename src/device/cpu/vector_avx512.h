@@ -109,11 +109,16 @@ static inline vf vf_round(vf a)
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-static inline vf vf_minus_pi_times(vf z, vf n)
+static inline vf vf_minus_half_pi_times(vf z, vf n)
 {
-    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_PI_HIGH), z);
-    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_PI_MIDDLE), z);
-    return _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_PI_LOW), z);
+    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_HALF_PI_HIGH), z);
+    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_HALF_PI_MIDDLE), z);
+    return _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_HALF_PI_LOW), z);
+}
+
+static inline vf vf_choose_odd(vf a, vf odd, vf even)
+{
+    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(1)), even, odd);
 }
 
 static inline vf vf_scale2(vf a, vf n)
