@@ -71,13 +71,18 @@ static bool search_override(search *s, found_kind kind, const char *path)
     return ok;
 }
 
-/* The directory above the one in which the DiT lies, where its companions often are; caller frees. */
+/* The directory above the one in which the DiT lies, where its companions often are: as the path says, so that a
+ * link to a DiT belongs where the link is. Caller frees. */
 static char *near_directory(const found_model *dit, ace_error *error)
 {
-    char *above = ace_path_join(dit->directory, "..", error), *real = above ? realpath(above, NULL) : NULL;
-    if (!real) return above;
-    free(above);
-    return real;
+    const char *path = dit->directory, *slash = strrchr(path, '/'), *last = slash ? slash + 1 : path;
+    if (!*last || strcmp(last, ".") == 0 || strcmp(last, "..") == 0) return ace_path_join(path, "..", error);
+    ace_text above = {0};
+    if (slash)
+        ace_text_bytes(&above, path, slash == path ? 1 : (size_t)(slash - path));
+    else
+        ace_text_add(&above, ".");
+    return ace_text_take(&above, error);
 }
 
 static bool fail_missing(search *s, found_kind kind)
@@ -193,18 +198,18 @@ static bool build_part(search *s, int kind)
 static char *model_name(const found_model *model, ace_error *error)
 {
     const char *slash = strrchr(model->path, '/'), *file = slash ? slash + 1 : model->path;
-    size_t n = strlen(file);
-    if (strncmp(file, "model", 5) == 0 || strncmp(file, "diffusion_pytorch_model", 23) == 0) {
-        char *real = realpath(model->directory, NULL);
+    if (model->diffusers || strncmp(file, "model", 5) == 0 || strncmp(file, "diffusion_pytorch_model", 23) == 0) {
+        char *directory = ace_path_join(model->directory, model->diffusers ? ".." : "", error);
+        char *real = directory ? realpath(directory, NULL) : NULL;
         const char *last = real ? strrchr(real, '/') : NULL;
-        char *name = ace_strdup(last && last[1] ? last + 1 : model->directory, error);
+        char *name = directory ? ace_strdup(last && last[1] ? last + 1 : directory, error) : NULL;
+        free(directory);
         free(real);
         return name;
     }
     const char *dot = strrchr(file, '.');
-    if (dot) n = (size_t)(dot - file);
     ace_text name = {0};
-    ace_text_bytes(&name, file, n);
+    ace_text_bytes(&name, file, dot ? (size_t)(dot - file) : strlen(file));
     return ace_text_take(&name, error);
 }
 

@@ -335,6 +335,7 @@ bool dit_config_parse(dit_config *c, const char *json, size_t n, const char *whe
     read_int(&r, "pool_window_size", &c->pool_window);
     read_int(&r, "fsq_dim", &c->fsq_dim);
     read_ints(&r, "fsq_input_levels", c->fsq_levels, CONFIG_MAX_FSQ, &c->fsq_count);
+    c->encoder.layers = c->lyric_layers;
     read_layer_types(&r, c);
     read_recipe(&r, c);
     if (!read_bool(&r, "use_sliding_window", true)) memset(c->sliding, 0, sizeof c->sliding);

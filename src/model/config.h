@@ -23,7 +23,7 @@ typedef struct qwen3_config {
 /* The DiT file: diffusion transformer, condition encoder, audio tokenizer and detokenizer. */
 typedef struct dit_config {
     transformer_config dit;
-    transformer_config encoder; /* lyric, timbre, pooler, detokenizer stacks; layers is unused */
+    transformer_config encoder; /* lyric, timbre, pooler, detokenizer stacks; layers is lyric_layers */
     int lyric_layers, timbre_layers, pooler_layers;
     int latent_channels;             /* 64 */
     int in_channels;                 /* 3 * latent_channels */

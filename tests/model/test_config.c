@@ -48,7 +48,11 @@ static void the_2b_model(void **state)
     assert_int_equal(c.dit.kv_heads, 8);
     assert_int_equal(c.dit.head_dim, 128);
     assert_true(c.dit.rms_norm_eps == 1e-6f && c.dit.rope_theta == 1e6);
-    assert_memory_equal(&c.encoder, &c.dit, sizeof c.dit);
+    assert_int_equal(c.encoder.hidden, 2048);
+    assert_int_equal(c.encoder.intermediate, 6144);
+    assert_int_equal(c.encoder.heads, 16);
+    assert_int_equal(c.encoder.kv_heads, 8);
+    assert_int_equal(c.encoder.head_dim, 128);
     assert_int_equal(c.lyric_layers, 8);
     assert_int_equal(c.timbre_layers, 4);
     assert_int_equal(c.pooler_layers, 2);
