@@ -253,7 +253,7 @@ static void silu_sweep(void **state)
     ace_device_close(dev);
 }
 
-/* sin(z)^2 alone: x is so small against alpha = 2^60 that it does not show in x + sin(alpha x)^2. */
+/* sin(z)^2 alone: x is so small against alpha = 2^100 that it does not show in x + sin(alpha x)^2. */
 static double sine_error(ace_device *dev, const float *z, int64_t rows, int64_t cols)
 {
     size_t mark = ace_scratch_mark(dev);
@@ -262,11 +262,11 @@ static double sine_error(ace_device *dev, const float *z, int64_t rows, int64_t 
           *out = must(malloc(sizeof(float) * (size_t)(rows * cols)));
     alpha.values = must(malloc(sizeof(float) * (size_t)cols));
     one.values = must(malloc(sizeof(float) * (size_t)cols));
-    for (int64_t i = 0; i < cols; i++) alpha.values[i] = 0x1p60f, one.values[i] = 1;
+    for (int64_t i = 0; i < cols; i++) alpha.values[i] = 0x1p100f, one.values[i] = 1;
     const ace_weight_desc desc = {.kind = ACE_WEIGHT_VECTOR, .name = "test", .n = cols, .k = 1, .taps = 1};
     alpha.w = ace_weight_new(dev, &desc, read_host, &alpha);
     one.w = ace_weight_new(dev, &desc, read_host, &one);
-    for (int64_t i = 0; i < rows * cols; i++) in[i] = z[i] * 0x1p-60f;
+    for (int64_t i = 0; i < rows * cols; i++) in[i] = z[i] * 0x1p-100f;
     ace_mat x = ace_scratch(dev, ACE_F32, rows, cols), y = ace_scratch(dev, ACE_F32, rows, cols);
     ace_upload(dev, x, in);
     ace_snake(dev, y, x, &(ace_snake_weights){alpha.w, one.w});
