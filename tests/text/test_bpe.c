@@ -4,6 +4,7 @@
 #include "base/clock.h"
 #include "base/file.h"
 #include "base/memory.h"
+#include "formats/tensors.h"
 #include "text/bpe.h"
 
 #include <jansson.h>
@@ -530,6 +531,25 @@ static void test_arrays(void **state)
     json_decref(json);
 }
 
+static void test_gguf(void **state)
+{
+    (void)state;
+    ace_error error = {0};
+    ace_tensors *tensors = tensors_open(TEST_DATA "/text/tokenizer.gguf", &error);
+    if (!tensors) fail_msg("%s", error.message);
+    ace_tokenizer *tokenizer = tokenizer_open_gguf(tensors, &error);
+    if (!tokenizer) fail_msg("%s", error.message);
+    assert_true(tokenizer_set_audio_codes(tokenizer, 2026, 100, &error));
+    assert_true(check_goldens(tokenizer, "small") > 700);
+    tokenizer_close(tokenizer);
+    tensors_close(tensors);
+    tensors = tensors_new_synthetic(&error); /* a set without tokenizer metadata */
+    assert_non_null(tensors);
+    assert_null(tokenizer_open_gguf(tensors, &error));
+    assert_int_equal(error.status, ACE_ERROR_MODEL);
+    tensors_close(tensors);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -547,6 +567,7 @@ int main(void)
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_opening_qwen3_is_quick),
         cmocka_unit_test(test_arrays),
+        cmocka_unit_test(test_gguf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

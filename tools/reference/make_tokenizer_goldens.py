@@ -5,6 +5,7 @@
 tokenizer.json   a small real tokenizer, trained here on samples.txt: 2,000 entries, Qwen3's normalizer, pre-tokenizer
                  and added tokens, 100 audio codes, and the embedding model's post-processor
 goldens.json     strings and their ids, for the small tokenizer and, when its path is given, for Qwen3's
+tokenizer.gguf   the same vocabulary and merges as GGUF metadata, without the added tokens, as acestep.cpp writes them
 ranges.txt       the code points that random strings are made of
 random.txt       one line for each block of 1,000 random strings or id lists: hashes of what the reference makes of them
 
@@ -19,6 +20,8 @@ import struct
 import sys
 import unicodedata
 
+import gguf
+import numpy
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -74,6 +77,19 @@ def train():
     )
     assert tokenizer.get_vocab_size(with_added_tokens=False) == VOCABULARY
     return tokenizer
+
+
+def write_gguf(tokenizer):
+    model = json.loads(tokenizer.to_str())["model"]
+    writer = gguf.GGUFWriter(DATA / "tokenizer.gguf", "acestep-text-enc")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_token_list(sorted(model["vocab"], key=model["vocab"].get))
+    writer.add_token_merges([" ".join(merge) for merge in model["merges"]])
+    writer.add_tensor("one", numpy.ones(1, dtype=numpy.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
 
 
 # ---- strings -------------------------------------------------------------------------------------------------------
@@ -328,6 +344,7 @@ def main():
     for token in normalized["added_tokens"]:
         token["normalized"] = True
     normalized = Tokenizer.from_str(json.dumps(normalized))
+    write_gguf(small)
     qwen3 = Tokenizer.from_file(sys.argv[1]) if len(sys.argv) > 1 else None
     if qwen3:
         for text, ids in SPEC:
