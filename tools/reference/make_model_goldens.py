@@ -24,7 +24,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-TEXT_SEED, LYRIC_SEED, TIMBRE_SEEDS, ENC_SEED, CONTEXT_SEED, X_SEED, TOKENIZER_SEED, FSQ_SEED = 1, 2, (3, 4), 5, 6, 7, 8, 9
+TEXT_SEED, LYRIC_SEED, TIMBRE_SEEDS = 1, 2, (3, 4)
+ENC_SEED, CONTEXT_SEED, X_SEED, TOKENIZER_SEED, FSQ_SEED = 5, 6, 7, 8, 9
 TEXT_TOKENS, LYRIC_TOKENS, REFERENCE_FRAMES, ENC_ROWS = 21, 40, 750, 63
 PROMPT_TOKENS = 33
 TIMESTEPS = [1.0, 5 / 7, 0.3]
@@ -129,13 +130,13 @@ def dit_results(model, encoder_hidden):
 
 def condition_inputs(config):
     ones = lambda n: torch.ones(1, n, dtype=torch.long)
-    latent = config.timbre_hidden_dim
+    references = [noise(seed, REFERENCE_FRAMES, config.timbre_hidden_dim) for seed in TIMBRE_SEEDS]
     return dict(
         text_hidden_states=noise(TEXT_SEED, 1, TEXT_TOKENS, config.text_hidden_dim),
         text_attention_mask=ones(TEXT_TOKENS),
         lyric_hidden_states=noise(LYRIC_SEED, 1, LYRIC_TOKENS, config.text_hidden_dim),
         lyric_attention_mask=ones(LYRIC_TOKENS),
-        refer_audio_acoustic_hidden_states_packed=torch.stack([noise(s, REFERENCE_FRAMES, latent) for s in TIMBRE_SEEDS]),
+        refer_audio_acoustic_hidden_states_packed=torch.stack(references),
         refer_audio_order_mask=torch.zeros(len(TIMBRE_SEEDS), dtype=torch.long),
     )
 
