@@ -20,9 +20,10 @@ static const char USAGE[] =
     "\n"
     "  --variant   turbo (default), base, sft, xl-turbo, xl-base, xl-sft\n"
     "  --layout    official (default): acestep-v15-NAME/, vae/, Qwen3-Embedding-0.6B/\n"
-    "              comfyui: split_files/{diffusion_models,text_encoders,vae}/\n";
+    "              comfyui: split_files/{diffusion_models,text_encoders,vae}/\n"
+    "              gguf: acestep-v15-NAME-BF16.gguf, vae-BF16.gguf, Qwen3-Embedding-0.6B-BF16.gguf\n";
 
-typedef enum layout { OFFICIAL, COMFYUI } layout;
+typedef enum layout { OFFICIAL, COMFYUI, GGUF, LAYOUTS } layout;
 
 static bool make_directory(const char *path, ace_error *error)
 {
@@ -132,6 +133,12 @@ static bool write_comfyui(const char *root, const tiny_dit_shape *shape, const t
     return ok;
 }
 
+static bool write_gguf(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, ace_error *error)
+{
+    return tiny_write_gguf_dit(root, shape, error) && tiny_write_gguf_text_encoder(root, bpe, error) &&
+           tiny_write_gguf_vae(root, error);
+}
+
 /* The index of `value` among `count` names, or -1. */
 static int choice(const char *value, const char *const *names, int count)
 {
@@ -144,7 +151,7 @@ static int choice(const char *value, const char *const *names, int count)
 int main(int argc, char **argv)
 {
     static const char *const variants[] = {"turbo", "base", "sft", "xl-turbo", "xl-base", "xl-sft"};
-    static const char *const layouts[] = {"official", "comfyui"};
+    static const char *const layouts[] = {"official", "comfyui", "gguf"};
     const char *root = NULL;
     int variant = TINY_TURBO, form = OFFICIAL;
     for (int i = 1; i < argc; i++) {
@@ -152,7 +159,7 @@ int main(int argc, char **argv)
         if (has_value && strcmp(argv[i], "--variant") == 0) {
             variant = choice(argv[++i], variants, TINY_VARIANTS);
         } else if (has_value && strcmp(argv[i], "--layout") == 0) {
-            form = choice(argv[++i], layouts, 2);
+            form = choice(argv[++i], layouts, LAYOUTS);
         } else if (root == NULL && argv[i][0] != '-') {
             root = argv[i];
         } else {
@@ -170,6 +177,7 @@ int main(int argc, char **argv)
     bool ok = bpe != NULL && make_directory(root, &error);
     if (ok && form == OFFICIAL) ok = write_official(root, &shape, bpe, &error);
     if (ok && form == COMFYUI) ok = write_comfyui(root, &shape, bpe, &error);
+    if (ok && form == GGUF) ok = write_gguf(root, &shape, bpe, &error);
     tiny_bpe_free(bpe);
     if (!ok) fprintf(stderr, "make-tiny-checkpoint: %s\n", error.message);
     return (int)error.status;

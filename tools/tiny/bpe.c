@@ -224,19 +224,46 @@ tiny_bpe *tiny_bpe_learn(ace_error *error)
 
 /* ---- writing ---- */
 
-/* A token as a JSON string in the byte alphabet. Code points here are below U+0800. */
+/* A token in the byte alphabet, whose code points are below U+0800. */
+static void put_token(ace_text *out, const tiny_bpe *bpe, int id, bool json)
+{
+    for (size_t i = 0; i < bpe->lengths[id]; i++) {
+        int point = code_point((uint8_t)bpe->tokens[id][i]);
+        if (json && (point == '"' || point == '\\')) ace_text_add(out, "\\");
+        if (point < 0x80) {
+            ace_text_format(out, "%c", point);
+        } else {
+            ace_text_format(out, "%c%c", 0xc0 | (point >> 6), 0x80 | (point & 0x3f));
+        }
+    }
+}
+
+void tiny_bpe_token(ace_text *out, const tiny_bpe *bpe, int id)
+{
+    put_token(out, bpe, id, false);
+}
+
+void tiny_bpe_merge(ace_text *out, const tiny_bpe *bpe, int rank)
+{
+    put_token(out, bpe, bpe->left[rank], false);
+    ace_text_add(out, " ");
+    put_token(out, bpe, bpe->right[rank], false);
+}
+
+int tiny_bpe_merge_count(const tiny_bpe *bpe)
+{
+    return bpe->count - BYTES;
+}
+
+int tiny_bpe_token_count(const tiny_bpe *bpe)
+{
+    return bpe->count;
+}
+
 static void json_token(ace_text *json, const tiny_bpe *bpe, int id)
 {
     ace_text_add(json, "\"");
-    for (size_t i = 0; i < bpe->lengths[id]; i++) {
-        int point = code_point((uint8_t)bpe->tokens[id][i]);
-        if (point == '"' || point == '\\') ace_text_add(json, "\\");
-        if (point < 0x80) {
-            ace_text_format(json, "%c", point);
-        } else {
-            ace_text_format(json, "%c%c", 0xc0 | (point >> 6), 0x80 | (point & 0x3f));
-        }
-    }
+    put_token(json, bpe, id, true);
     ace_text_add(json, "\"");
 }
 

@@ -4,18 +4,7 @@
 
 #include <stdio.h>
 
-enum {
-    LYRIC_LAYERS = 4,
-    TIMBRE_LAYERS = 4,
-    POOLER_LAYERS = 2,
-    IN_CHANNELS = 3 * TINY_LATENT_CHANNELS,
-    PATCH = 2,
-    POOL_WINDOW = 5,
-    FSQ_DIMENSIONS = 6,
-    TIME_FREQUENCIES = 256,
-    TIMBRE_FRAMES = 750,
-    SLIDING_WINDOW = 16
-};
+enum { POOL_WINDOW = 5, FSQ_DIMENSIONS = 6, TIME_FREQUENCIES = 256, TIMBRE_FRAMES = 750 };
 
 tiny_dit_shape tiny_dit_shape_of(tiny_variant variant)
 {
@@ -80,14 +69,14 @@ static void add_dit_layer(tiny_model *model, int layer, const tiny_stack *stack)
 static void add_dit(tiny_model *model, const tiny_dit_shape *shape)
 {
     int64_t hidden = shape->dit.hidden;
-    add_cube(model, "decoder.proj_in.1.weight", 0.05, hidden, IN_CHANNELS, PATCH); /* 1 / sqrt(192 * 2) */
+    add_cube(model, "decoder.proj_in.1.weight", 0.05, hidden, TINY_IN_CHANNELS, TINY_PATCH); /* 1 / sqrt(192 * 2) */
     tiny_add(model, 0.1, 0, 1, &hidden, "decoder.proj_in.1.bias");
     add_time_embedder(model, "decoder.time_embed", hidden);
     add_time_embedder(model, "decoder.time_embed_r", hidden);
     tiny_add_linear(model, "decoder.condition_embedder", hidden, shape->encoder.hidden, 1, true);
     for (int i = 0; i < shape->dit.layers; i++) add_dit_layer(model, i, &shape->dit);
     tiny_add_norm(model, "decoder.norm_out.weight", hidden);
-    add_cube(model, "decoder.proj_out.1.weight", 0.08, hidden, TINY_LATENT_CHANNELS, PATCH);
+    add_cube(model, "decoder.proj_out.1.weight", 0.08, hidden, TINY_LATENT_CHANNELS, TINY_PATCH);
     tiny_add(model, 0.1, 0, 1, (int64_t[]){TINY_LATENT_CHANNELS}, "decoder.proj_out.1.bias");
     add_cube(model, "decoder.scale_shift_table", 0.4, 1, 2, hidden);
 }
@@ -97,10 +86,10 @@ static void add_condition_encoder(tiny_model *model, const tiny_stack *stack)
     int64_t hidden = stack->hidden;
     tiny_add_linear(model, "encoder.text_projector", hidden, TINY_TEXT_HIDDEN, 1, false);
     tiny_add_linear(model, "encoder.lyric_encoder.embed_tokens", hidden, TINY_TEXT_HIDDEN, 1, true);
-    tiny_add_encoder_stack(model, "encoder.lyric_encoder.", stack, LYRIC_LAYERS);
+    tiny_add_encoder_stack(model, "encoder.lyric_encoder.", stack, TINY_LYRIC_LAYERS);
     tiny_add_linear(model, "encoder.timbre_encoder.embed_tokens", hidden, TINY_LATENT_CHANNELS, 1, true);
     add_cube(model, "encoder.timbre_encoder.special_token", 1, 1, 1, hidden);
-    tiny_add_encoder_stack(model, "encoder.timbre_encoder.", stack, TIMBRE_LAYERS);
+    tiny_add_encoder_stack(model, "encoder.timbre_encoder.", stack, TINY_TIMBRE_LAYERS);
     add_cube(model, "null_condition_emb", 1, 1, 1, hidden);
 }
 
@@ -110,13 +99,13 @@ static void add_audio_tokenizer(tiny_model *model, const tiny_stack *stack)
     tiny_add_linear(model, "tokenizer.audio_acoustic_proj", hidden, TINY_LATENT_CHANNELS, 1, true);
     tiny_add_linear(model, "tokenizer.attention_pooler.embed_tokens", hidden, hidden, 1, true);
     add_cube(model, "tokenizer.attention_pooler.special_token", 1, 1, 1, hidden);
-    tiny_add_encoder_stack(model, "tokenizer.attention_pooler.", stack, POOLER_LAYERS);
+    tiny_add_encoder_stack(model, "tokenizer.attention_pooler.", stack, TINY_POOLER_LAYERS);
     tiny_add_linear(model, "tokenizer.quantizer.project_in", FSQ_DIMENSIONS, hidden, 1, true);
     tiny_add_linear(model, "tokenizer.quantizer.project_out", hidden, FSQ_DIMENSIONS, 1, true);
 
     tiny_add_linear(model, "detokenizer.embed_tokens", hidden, hidden, 1, true);
     add_cube(model, "detokenizer.special_tokens", 1, 1, POOL_WINDOW, hidden);
-    tiny_add_encoder_stack(model, "detokenizer.", stack, POOLER_LAYERS);
+    tiny_add_encoder_stack(model, "detokenizer.", stack, TINY_POOLER_LAYERS);
     tiny_add_linear(model, "detokenizer.proj_out", TINY_LATENT_CHANNELS, hidden, 1, true);
 }
 
@@ -151,7 +140,8 @@ void tiny_dit_config(ace_text *json, const tiny_dit_shape *shape)
         "  \"fsq_input_num_quantizers\": 1,\n  \"head_dim\": %d,\n  \"hidden_act\": \"silu\",\n"
         "  \"hidden_size\": %d,\n  \"in_channels\": %d,\n  \"initializer_range\": 0.02,\n"
         "  \"intermediate_size\": %d,\n  \"is_turbo\": %s,\n  \"layer_types\": [\n",
-        encoder->hidden, dit->head_dim, dit->hidden, IN_CHANNELS, dit->intermediate, shape->turbo ? "true" : "false");
+        encoder->hidden, dit->head_dim, dit->hidden, TINY_IN_CHANNELS, dit->intermediate,
+        shape->turbo ? "true" : "false");
     for (int i = 0; i < dit->layers; i++) {
         ace_text_format(json, "    \"%s_attention\"%s\n", i % 2 == 0 ? "sliding" : "full",
                         i + 1 < dit->layers ? "," : "");
@@ -163,13 +153,13 @@ void tiny_dit_config(ace_text *json, const tiny_dit_shape *shape)
                     "  \"num_hidden_layers\": %d,\n  \"num_key_value_heads\": %d,\n"
                     "  \"num_lyric_encoder_hidden_layers\": %d,\n  \"num_timbre_encoder_hidden_layers\": %d,\n"
                     "  \"patch_size\": %d,\n  \"pool_window_size\": %d,\n",
-                    shape->version, dit->heads, POOLER_LAYERS, dit->layers, dit->layers, dit->kv_heads, LYRIC_LAYERS,
-                    TIMBRE_LAYERS, PATCH, POOL_WINDOW);
+                    shape->version, dit->heads, TINY_POOLER_LAYERS, dit->layers, dit->layers, dit->kv_heads,
+                    TINY_LYRIC_LAYERS, TINY_TIMBRE_LAYERS, TINY_PATCH, POOL_WINDOW);
     ace_text_format(json,
                     "  \"rms_norm_eps\": 1e-06,\n  \"rope_scaling\": null,\n  \"rope_theta\": 1000000,\n"
                     "  \"sliding_window\": %d,\n  \"text_hidden_dim\": %d,\n  \"tie_word_embeddings\": true,\n"
                     "  \"timbre_fix_frame\": %d,\n  \"timbre_hidden_dim\": %d,\n  \"timestep_mu\": -0.4,\n"
                     "  \"timestep_sigma\": 1.0,\n  \"transformers_version\": \"4.57.6\",\n  \"use_cache\": true,\n"
                     "  \"use_sliding_window\": true,\n  \"vocab_size\": 64003\n}\n",
-                    SLIDING_WINDOW, TINY_TEXT_HIDDEN, TIMBRE_FRAMES, TINY_LATENT_CHANNELS);
+                    TINY_WINDOW, TINY_TEXT_HIDDEN, TIMBRE_FRAMES, TINY_LATENT_CHANNELS);
 }

@@ -78,11 +78,19 @@ bool tiny_write_safetensors(const char *directory, const char *name, const tiny_
 /* model-0000k-of-0000n.safetensors of about equal size, and model.safetensors.index.json. */
 bool tiny_write_shards(const char *directory, const tiny_model *model, int shards, ace_dtype dtype, ace_error *error);
 
+struct tiny_dit_shape;
+struct tiny_bpe;
+
 /* The latent of silence: TINY_SILENCE_FRAMES frames of 64 channels, silence_latent.pt as torch.save() writes it,
  * [1, 64, frames]. */
 enum { TINY_SILENCE_FRAMES = 1500, TINY_LATENT_CHANNELS = 64 };
 float tiny_silence(int channel, int frame);
 bool tiny_write_silence(const char *directory, ace_error *error);
+
+/* The three files of acestep.cpp: NAME-BF16.gguf (dit.md 1.8). */
+bool tiny_write_gguf_dit(const char *directory, const struct tiny_dit_shape *shape, ace_error *error);
+bool tiny_write_gguf_text_encoder(const char *directory, const struct tiny_bpe *bpe, ace_error *error);
+bool tiny_write_gguf_vae(const char *directory, ace_error *error);
 
 /* ---- the models ---- */
 
@@ -101,6 +109,16 @@ tiny_dit_shape tiny_dit_shape_of(tiny_variant variant);
 void tiny_dit_tensors(tiny_model *model, const tiny_dit_shape *shape);
 void tiny_dit_config(ace_text *json, const tiny_dit_shape *shape);
 
+/* The dimensions that are the same in all DiTs, real ones and XL included, but for the window. */
+enum {
+    TINY_LYRIC_LAYERS = 4,
+    TINY_TIMBRE_LAYERS = 4,
+    TINY_POOLER_LAYERS = 2,
+    TINY_IN_CHANNELS = 3 * TINY_LATENT_CHANNELS,
+    TINY_PATCH = 2,
+    TINY_WINDOW = 16
+};
+
 enum { TINY_TEXT_HIDDEN = 48 };
 tiny_stack tiny_text_encoder_stack(void);
 void tiny_text_encoder_tensors(tiny_model *model, int vocab_size);
@@ -116,5 +134,11 @@ tiny_bpe *tiny_bpe_learn(ace_error *error);
 void tiny_bpe_free(tiny_bpe *bpe);
 int tiny_bpe_vocab_size(const tiny_bpe *bpe); /* added tokens included */
 void tiny_bpe_json(ace_text *json, const tiny_bpe *bpe);
+
+/* Learned tokens and merges in the byte alphabet: a token, and "left right". */
+int tiny_bpe_token_count(const tiny_bpe *bpe);
+void tiny_bpe_token(ace_text *out, const tiny_bpe *bpe, int id);
+int tiny_bpe_merge_count(const tiny_bpe *bpe);
+void tiny_bpe_merge(ace_text *out, const tiny_bpe *bpe, int rank);
 
 #endif
