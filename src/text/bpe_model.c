@@ -70,6 +70,8 @@ bool bpe_model_add_token(bpe_model *model, int64_t id, const char *symbols, size
     if (id < 0 || id > BPE_MAX_ID)
         return ace_fail(error, ACE_ERROR_FORMAT, "token id %lld is not between 0 and %d: the vocabulary is damaged",
                         (long long)id, BPE_MAX_ID);
+    if (n == 0)
+        return ace_fail(error, ACE_ERROR_MODEL, "token %d is empty: only byte-level vocabularies can be read", (int)id);
     if (n > UINT32_MAX / 4 - model->bytes_used)
         return ace_fail(error, ACE_ERROR_FORMAT, "the vocabulary has more than 1 GiB of text: it is damaged");
     size_t slot = (size_t)id;
@@ -83,9 +85,10 @@ bool bpe_model_add_token(bpe_model *model, int64_t id, const char *symbols, size
     if (model->tokens[slot].length > 0)
         return ace_fail(error, ACE_ERROR_FORMAT, "token id %zu is used twice: the vocabulary is damaged", slot);
     ptrdiff_t length = bpe_symbols_to_bytes(symbols, n, model->bytes + model->bytes_used);
-    if (length <= 0)
-        return ace_fail(error, ACE_ERROR_MODEL, "token %zu ('%.*s') is %s: only byte-level vocabularies can be read",
-                        slot, (int)(n < 40 ? n : 40), symbols, length == 0 ? "empty" : "not in the byte alphabet");
+    if (length < 0)
+        return ace_fail(error, ACE_ERROR_MODEL,
+                        "token %zu ('%.*s') is not in the byte alphabet: only byte-level vocabularies can be read",
+                        slot, unicode_excerpt(symbols, n), symbols);
     model->tokens[slot] = (bpe_token){(uint32_t)model->bytes_used, (uint32_t)length};
     model->bytes_used += (size_t)length;
     model->token_count++;

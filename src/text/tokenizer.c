@@ -93,7 +93,7 @@ bool tokenizer_set_audio_codes(ace_tokenizer *tokenizer, int32_t first, int32_t 
 static bool fail_added(int64_t id, const char *literal, size_t length, const char *why, ace_error *error)
 {
     return ace_fail(error, ACE_ERROR_FORMAT, "added token %lld ('%.*s') %s: the tokenizer file is damaged",
-                    (long long)id, (int)(length < 60 ? length : 60), literal, why);
+                    (long long)id, unicode_excerpt(literal, length), literal, why);
 }
 
 /* The codes are listed in order of N, which also is the order of ids; one comparison each keeps opening fast. */

@@ -243,3 +243,16 @@ void unicode_append_lossy(const char *bytes, size_t n, ace_text *out)
         n -= bad;
     }
 }
+
+int unicode_excerpt(const char *text, size_t n)
+{
+    if (!ace_utf8_valid(text, n, NULL)) return 0;
+    size_t at = 0;
+    while (at < n) {
+        size_t next = at;
+        unicode_next(text, &next);
+        if (next > 60) break;
+        at = next;
+    }
+    return (int)at;
+}

@@ -43,4 +43,7 @@ bool unicode_nfc(const char *text, size_t n, ace_text *out, ace_error *error);
 /* Appends the n bytes, each maximal subpart of an ill-formed sequence replaced by one U+FFFD (Unicode 3.9, D93b). */
 void unicode_append_lossy(const char *bytes, size_t n, ace_text *out);
 
+/* How many of the n bytes a message may quote: whole characters, at most 60 bytes; none of text that is not UTF-8. */
+int unicode_excerpt(const char *text, size_t n);
+
 #endif

@@ -214,7 +214,29 @@ static void test_what_is_not_implemented_is_refused(void **state)
     }
 }
 
-/* Every prefix of the file, every byte replaced: an error or a tokenizer, never a crash. */
+/* The smallest vocabularies: what comes first is what is wrong. */
+static void test_first_token_is_wrong(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *json, *word;
+    } cases[] = {
+        {"{\"model\":{\"vocab\":{\"\":0}}}", "empty"},
+        {"{\"model\":{\"vocab\":{}}}", "0x00"},
+        {"{\"model\":{\"vocab\":{\"\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c"
+         "\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\u6b4c\":0}}}",
+         "alphabet"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        ace_error error = {0};
+        assert_null(tokenizer_open_memory(cases[i].json, strlen(cases[i].json), &error));
+        assert_int_equal(error.status, ACE_ERROR_MODEL);
+        if (!strstr(error.message, cases[i].word)) fail_msg("%s", error.message);
+        assert_true(ace_utf8_valid(error.message, strlen(error.message), NULL));
+    }
+}
+
+/* Prefixes of the file, bytes replaced: an error or a tokenizer, never a crash. */
 static void test_damaged_files(void **state)
 {
     (void)state;
@@ -272,7 +294,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_merges_as_lines),        cmocka_unit_test(test_any_spelling),
         cmocka_unit_test(test_appended_token_is_read), cmocka_unit_test(test_what_is_not_implemented_is_refused),
-        cmocka_unit_test(test_damaged_files),          cmocka_unit_test(test_memory_faults),
+        cmocka_unit_test(test_first_token_is_wrong),   cmocka_unit_test(test_damaged_files),
+        cmocka_unit_test(test_memory_faults),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
