@@ -109,7 +109,7 @@ tiny_dit_shape tiny_dit_shape_of(tiny_variant variant);
 void tiny_dit_tensors(tiny_model *model, const tiny_dit_shape *shape);
 void tiny_dit_config(ace_text *json, const tiny_dit_shape *shape);
 
-/* The dimensions that are the same in all DiTs, real ones and XL included, but for the window. */
+/* Dimensions that 2B and XL share. */
 enum {
     TINY_LYRIC_LAYERS = 4,
     TINY_TIMBRE_LAYERS = 4,
