@@ -8,6 +8,7 @@
  * Every snake is the epilogue of the operation before it. */
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/vae_stream.h"
 #include "model/vae_units.h"
 
 #include <stdio.h>
@@ -155,15 +156,11 @@ static bool run_window(const vae_decoder *d, int64_t frames, vae_span core, cons
     vae_buffers buffers = vae_buffers_new(dev, &sizes);
     ace_mat latents = vae_view(buffers.spare, input_rows, c->latent_channels);
 
-    if (!vae_stream_input(dev, stream, window.input, latents, staging, "the VAE decoder was given latents, and frame",
-                          error))
-        return false;
+    static const vae_blame fed = {"latent frame", "there is nothing the VAE could decode"};
+    static const vae_blame made = {"sample", "the VAE's weights are damaged, or the latents are far out of its range"};
+    if (!vae_stream_input(dev, stream, window.input, latents, staging, &fed, error)) return false;
     ace_mat samples = decode_window(d, &window, latents, &buffers);
-    ace_download(dev, output, samples);
-    if (!ace_device_ok(dev, error)) return false;
-    return ace_device_is_meter(dev) ||
-           (vae_stream_output(stream, window.output, c->audio_channels, output, "the VAE decoder's sample", error) &&
-            vae_stream_progress(stream, core.end, frames, error));
+    return vae_stream_output(dev, stream, window.output, samples, output, &made, core.end, frames, error);
 }
 
 bool vae_decode(const vae_decoder *decoder, int64_t frames, const vae_stream *stream, ace_error *error)

@@ -8,6 +8,7 @@
  * Every snake is the epilogue of the operation before it. */
 #include "base/error.h"
 #include "base/memory.h"
+#include "model/vae_stream.h"
 #include "model/vae_units.h"
 
 #include <stdio.h>
@@ -162,15 +163,12 @@ static bool run_window(const vae_encoder *e, int64_t samples, vae_span core, int
     vae_buffers buffers = vae_buffers_new(dev, &sizes);
     ace_mat input = vae_view(buffers.spare, input_rows, c->audio_channels);
 
-    if (!vae_stream_input(dev, stream, window.input, input, staging, "the VAE encoder was given audio, and sample",
-                          error))
-        return false;
-    ace_mat y = encode_window(e, &window, input, &buffers);
-    ace_download(dev, output, ace_cols(y, 0, cols));
-    if (!ace_device_ok(dev, error)) return false;
-    return ace_device_is_meter(dev) ||
-           (vae_stream_output(stream, window.output, cols, output, "the VAE encoder's latent frame", error) &&
-            vae_stream_progress(stream, core.end, vae_frames(c, samples), error));
+    static const vae_blame fed = {"audio sample", "the recording is damaged"};
+    static const vae_blame made = {"latent frame",
+                                   "the VAE's weights are damaged, or the audio is far out of its range"};
+    if (!vae_stream_input(dev, stream, window.input, input, staging, &fed, error)) return false;
+    ace_mat y = ace_cols(encode_window(e, &window, input, &buffers), 0, cols);
+    return vae_stream_output(dev, stream, window.output, y, output, &made, core.end, vae_frames(c, samples), error);
 }
 
 bool vae_encode(const vae_encoder *encoder, int64_t samples, vae_posterior posterior, const vae_stream *stream,

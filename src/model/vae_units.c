@@ -1,9 +1,5 @@
 #include "model/vae_units.h"
 
-#include "base/error.h"
-
-#include <math.h>
-
 /* ---- buffers ------------------------------------------------------------------------------------------------- */
 
 void vae_grow(int64_t *size, int64_t rows, int64_t cols)
@@ -67,50 +63,4 @@ ace_mat vae_units_run(ace_device *dev, const vae_unit units[VAE_UNITS], const va
         ace_linear(dev, last ? none : sum, hidden, unit->conv2.weight, &add);
     }
     return x;
-}
-
-/* ---- host side ----------------------------------------------------------------------------------------------- */
-
-/* The first row that holds a value that is not finite, -1 when there is none. */
-static int64_t first_bad_row(const float *rows, int64_t count, int64_t cols)
-{
-    for (int64_t i = 0; i < count * cols; i++)
-        if (!isfinite(rows[i])) return i / cols;
-    return -1;
-}
-
-static bool check_finite(const float *rows, vae_span span, int64_t cols, const char *what, ace_error *error)
-{
-    int64_t bad = first_bad_row(rows, vae_span_length(span), cols);
-    if (bad < 0) return true;
-    return ace_fail(error, ACE_ERROR_NUMERIC, "%s %lld is not a finite number", what, (long long)(span.first + bad));
-}
-
-bool vae_stream_input(ace_device *dev, const vae_stream *stream, vae_span span, ace_mat y, float *staging,
-                      const char *what, ace_error *error)
-{
-    if (ace_device_is_meter(dev)) return true;
-    if (!ace_device_ok(dev, error)) return false;
-    const float *rows = staging;
-    if (stream->rows)
-        rows = stream->rows + span.first * y.cols;
-    else if (!stream->read(stream->context, span.first, vae_span_length(span), staging, error))
-        return ace_fail(error, ACE_CANCELLED, "stopped");
-    if (!check_finite(rows, span, y.cols, what, error)) return false;
-    ace_upload(dev, y, rows);
-    return true;
-}
-
-bool vae_stream_output(const vae_stream *stream, vae_span span, int64_t cols, const float *rows, const char *what,
-                       ace_error *error)
-{
-    if (!check_finite(rows, span, cols, what, error)) return false;
-    return stream->write(stream->context, span.first, vae_span_length(span), rows, error) ||
-           ace_fail(error, ACE_CANCELLED, "stopped");
-}
-
-bool vae_stream_progress(const vae_stream *stream, int64_t done, int64_t total, ace_error *error)
-{
-    return !stream->progress || stream->progress(stream->context, done, total) ||
-           ace_fail(error, ACE_CANCELLED, "stopped");
 }

@@ -6,7 +6,6 @@
 #ifndef ACE_MODEL_VAE_UNITS_H
 #define ACE_MODEL_VAE_UNITS_H
 
-#include "model/vae.h"
 #include "model/vae_weights.h"
 
 /* Elements that a window needs in each buffer. */
@@ -40,20 +39,5 @@ ace_mat vae_view(ace_mat buffer, int64_t rows, int64_t cols);
  * Returns next(residual after three units), positions spans[3], in the buffer `active`. */
 ace_mat vae_units_run(ace_device *dev, const vae_unit units[VAE_UNITS], const vae_span spans[VAE_UNITS + 1],
                       ace_mat residual, ace_mat x, const vae_buffers *buffers, const ace_snake_weights *next);
-
-/* ---- host side of a run -------------------------------------------------------------------------------------- */
-
-/* The largest signal: 7 days of latent frames. Keeps every product of sizes in range. */
-enum { VAE_MAX_FRAMES = 1 << 24 };
-
-/* Uploads input rows `span` into y (act dtype); `staging` has room for them. False with an error when they cannot be
- * read or are not finite. Does nothing on the meter. */
-bool vae_stream_input(ace_device *dev, const vae_stream *stream, vae_span span, ace_mat y, float *staging,
-                      const char *what, ace_error *error);
-
-/* Hands over output rows `span` of `cols` values after checking them, and reports progress. */
-bool vae_stream_output(const vae_stream *stream, vae_span span, int64_t cols, const float *rows, const char *what,
-                       ace_error *error);
-bool vae_stream_progress(const vae_stream *stream, int64_t done, int64_t total, ace_error *error);
 
 #endif
