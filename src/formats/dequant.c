@@ -107,10 +107,12 @@ static void from_q6_k(const uint8_t *data, int64_t count, float *values)
         for (int part = 0; part < 8; part++, values += 32) {
             int k = part & 3;
             const uint8_t *ql = data + 64 * (part / 4) + 32 * (k & 1), *qh = data + 128 + 32 * (part / 4);
-            for (int l = 0; l < 32; l++) {
-                int q = (ql[l] >> 4 * (k / 2) & 15) | (qh[l] >> 2 * k & 3) << 4;
-                float scale = d * (float)(int8_t)data[192 + 2 * part + l / 16];
-                values[l] = scale * (float)(q - 32);
+            for (int half_part = 0; half_part < 2; half_part++) {
+                float scale = d * (float)(int8_t)data[192 + 2 * part + half_part];
+                for (int l = 16 * half_part; l < 16 * half_part + 16; l++) {
+                    int q = (ql[l] >> 4 * (k / 2) & 15) | (qh[l] >> 2 * k & 3) << 4;
+                    values[l] = scale * (float)(q - 32);
+                }
             }
         }
     }

@@ -34,8 +34,8 @@ typedef struct ace_tensor {
 
 typedef struct ace_tensors ace_tensors;
 
-/* Opens one file by what its first bytes are: safetensors, GGUF, or a torch zip with one float32 storage (which
- * becomes the tensor "data" of rank 1); or a "*.safetensors.index.json" with its shards. */
+/* Opens one file by what its first bytes are: safetensors, GGUF, or a torch zip with one float32 tensor (which
+ * gets the name "data"); or a "*.safetensors.index.json" with its shards. */
 ace_tensors *tensors_open(const char *path, ace_error *error);
 void tensors_close(ace_tensors *tensors);
 

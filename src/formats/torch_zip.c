@@ -1,5 +1,5 @@
 /* The zip file that torch.save() writes for one float32 tensor (dit.md 1.5): entries are stored, not compressed, so the
- * tensor is read where it lies. The pickle is not interpreted, only asked whether it speaks of a FloatStorage. */
+ * tensor is read where it lies. Of the pickle only the few bytes are read that give the tensor's shape. */
 #include "base/error.h"
 #include "formats/bytes.h"
 #include "formats/tensors_build.h"
@@ -115,6 +115,75 @@ static bool contains(const zip_entry *entry, const char *text)
     return entry->data && memmem(entry->data, entry->size, text, strlen(text)) != NULL;
 }
 
+/* ---- the pickle ------------------------------------------------------------------------------------------------- */
+
+/* The opcodes of pickle protocol 2 that write a tuple of small integers (Python's pickletools). */
+enum {
+    PICKLE_BINPERSID = 'Q', /* the storage is on the stack */
+    PICKLE_BININT1 = 'K',
+    PICKLE_BININT2 = 'M',
+    PICKLE_BININT = 'J',
+    PICKLE_MARK = '(',
+    PICKLE_TUPLE = 't', /* of everything since the mark */
+    PICKLE_EMPTY_TUPLE = ')',
+    PICKLE_TUPLE1 = 0x85, /* of one; the next two opcodes: of two, of three */
+    PICKLE_BINPUT = 'q'   /* remember under a number of one byte; LONG_BINPUT 'r': of four */
+};
+
+/* An integer at *at; *at moves behind it. */
+static bool pickle_int(const zip_entry *pickle, size_t *at, int64_t *value)
+{
+    const uint8_t *p = pickle->data + *at;
+    size_t left = pickle->size - *at;
+    size_t n = left < 2 ? 0 : p[0] == PICKLE_BININT1 ? 1 : p[0] == PICKLE_BININT2 ? 2 : p[0] == PICKLE_BININT ? 4 : 0;
+    if (n == 0 || left < 1 + n) return false;
+    *value = n == 1 ? p[1] : n == 2 ? bytes_u16(p + 1) : (int32_t)bytes_u32(p + 1);
+    *at += 1 + n;
+    return true;
+}
+
+/* A tuple of at most TENSOR_MAX_RANK integers, and the instruction to remember it; the number of integers, or -1. */
+static int pickle_tuple(const zip_entry *pickle, size_t *at, int64_t values[TENSOR_MAX_RANK])
+{
+    int count = 0;
+    int64_t value;
+    bool mark = *at < pickle->size && pickle->data[*at] == PICKLE_MARK;
+    if (mark) ++*at;
+    while (pickle_int(pickle, at, &value)) {
+        if (count == TENSOR_MAX_RANK) return -1;
+        values[count++] = value;
+    }
+    int end = *at < pickle->size ? pickle->data[(*at)++] : -1;
+    int wanted = mark ? PICKLE_TUPLE : count == 0 ? PICKLE_EMPTY_TUPLE : PICKLE_TUPLE1 + count - 1;
+    if (end != wanted || (!mark && count > 3)) return -1;
+    if (*at + 1 < pickle->size && pickle->data[*at] == PICKLE_BINPUT) *at += 2;
+    return count;
+}
+
+/* The shape of the tensor from position `at`, just behind the storage: there the pickle has the offset (0), the sizes
+ * and the strides. Only a tensor that is the whole storage in the order of its elements will do, not a view. */
+static bool read_shape_at(const zip_entry *pickle, size_t at, ace_tensor *tensor)
+{
+    int64_t offset, strides[TENSOR_MAX_RANK], expected = 1;
+    size_t bytes;
+    if (!pickle_int(pickle, &at, &offset) || offset != 0) return false;
+    tensor->rank = pickle_tuple(pickle, &at, tensor->shape);
+    if (tensor->rank < 0 || pickle_tuple(pickle, &at, strides) != tensor->rank) return false;
+    for (int i = tensor->rank - 1; i >= 0; i--) {
+        if (tensor->shape[i] < 1 || (tensor->shape[i] > 1 && strides[i] != expected)) return false;
+        if (__builtin_mul_overflow(expected, tensor->shape[i], &expected)) return false;
+    }
+    return tensors_measure(tensor, &bytes) && bytes == tensor->bytes;
+}
+
+/* The byte of the opcode may also be part of a number, so every one is tried. */
+static bool read_shape(const zip_entry *pickle, ace_tensor *tensor)
+{
+    for (size_t at = 0; at < pickle->size; at++)
+        if (pickle->data[at] == PICKLE_BINPERSID && read_shape_at(pickle, at + 1, tensor)) return true;
+    return false;
+}
+
 bool torch_zip_parse(ace_tensors *tensors, const tensors_file *file, ace_error *error)
 {
     zip_directory directory = {0};
@@ -134,11 +203,16 @@ bool torch_zip_parse(ace_tensors *tensors, const tensors_file *file, ace_error *
                         "'%s' is not a torch file of a single little-endian float32 tensor: of the .pt files only "
                         "silence_latent.pt is read",
                         file->path);
-    if (crc32_of(storage.data, storage.size) != storage.crc || crc32_of(pickle.data, pickle.size) != pickle.crc)
-        return tensors_damaged(error, file->path, "its checksum does not match its content");
-    ace_tensor tensor = {.dtype = ACE_F32, .rank = 1, .path = file->path, .bytes = storage.size};
-    tensor.shape[0] = tensor.count = (int64_t)(storage.size / 4);
+    ace_tensor tensor = {.dtype = ACE_F32, .path = file->path, .bytes = storage.size};
     tensor.offset = storage.offset;
     tensor.data = storage.data;
+    bool plain = read_shape(&pickle, &tensor);
+    if (crc32_of(storage.data, storage.size) != storage.crc || crc32_of(pickle.data, pickle.size) != pickle.crc)
+        return tensors_damaged(error, file->path, "its checksum does not match its content");
+    if (!plain)
+        return ace_fail(error, ACE_ERROR_FORMAT,
+                        "'%s' is not a plain torch tensor (a view, or something else than one tensor): save it again "
+                        "with torch.save(x.contiguous().clone(), ...)",
+                        file->path);
     return tensors_add(tensors, &tensor, "data", strlen("data"), "FloatStorage", error);
 }

@@ -281,6 +281,15 @@ static bool find_silence_file(search *s, char **path)
     return true;
 }
 
+/* A latent is a matrix with leading dimensions of 1: channels x frames in .pt files, frames x channels elsewhere. */
+static bool silence_shape(const ace_tensor *silence, int64_t *rows, int64_t *columns)
+{
+    if (silence->rank < 2) return false;
+    *rows = silence->shape[silence->rank - 2];
+    *columns = silence->shape[silence->rank - 1];
+    return *rows > 0 && *columns > 0 && *rows <= INT64_MAX / *columns && *rows * *columns == silence->count;
+}
+
 static bool find_silence(search *s)
 {
     ace_checkpoint *c = s->checkpoint;
@@ -302,11 +311,12 @@ static bool find_silence(search *s)
         }
         c->silence = tensors_find(tensors, "data");
     }
-    if (!c->silence || c->silence->count == 0 || c->silence->count % c->dit.latent_channels != 0 ||
-        ace_dtype_block(c->silence->dtype) != 1)
+    int64_t rows, columns, channels = c->dit.latent_channels;
+    if (!c->silence || ace_dtype_block(c->silence->dtype) != 1 || !silence_shape(c->silence, &rows, &columns) ||
+        (rows != channels && columns != channels))
         return ace_fail(s->error, ACE_ERROR_MODEL,
-                        "'%s' holds no silence latent of %d channels: download silence_latent.pt again",
-                        c->silence ? c->silence->path : part_path(c->parts[ACE_PART_DIT]), c->dit.latent_channels);
+                        "'%s' holds no silence latent of %lld channels: download silence_latent.pt again",
+                        c->silence ? c->silence->path : part_path(c->parts[ACE_PART_DIT]), (long long)channels);
     return true;
 }
 
@@ -348,7 +358,8 @@ bool checkpoint_silence(const ace_checkpoint *checkpoint, int64_t first, int64_t
 {
     const ace_tensor *silence = checkpoint->silence;
     int64_t channels = checkpoint->dit.latent_channels, length = silence->count / channels;
-    bool channel_major = strcmp(silence->name, "data") == 0;
+    bool square = silence->shape[silence->rank - 2] == channels && length == channels;
+    bool channel_major = square ? strcmp(silence->name, "data") == 0 : silence->shape[silence->rank - 1] != channels;
     for (int64_t done = 0; done < count;) {
         int64_t from = (first + done) % length, n = length - from < count - done ? length - from : count - done;
         float *rows = frames + done * channels;

@@ -31,12 +31,11 @@ typedef struct ace_checkpoint {
     dit_config dit;
     qwen3_config text_encoder;
     vae_config vae;
-    const ace_tensor
-        *silence;         /* float32; 64 x frames channel-major in .pt, frames x 64 in GGUF: see checkpoint_silence */
-    char *tokenizer_path; /* tokenizer.json; NULL when the text encoder's GGUF carries the tokenizer */
-    char *dit_name;       /* directory or file name, for display */
-    bool synthetic;       /* real dimensions, random values: never music */
-    ace_tensors **files;  /* what the parts and the silence point into, each once */
+    const ace_tensor *silence; /* channels x frames or frames x channels, as its shape tells: see checkpoint_silence */
+    char *tokenizer_path;      /* tokenizer.json; NULL when the text encoder's GGUF carries the tokenizer */
+    char *dit_name;            /* directory or file name, for display */
+    bool synthetic;            /* real dimensions, random values: never music */
+    ace_tensors **files;       /* what the parts and the silence point into, each once */
     size_t file_count;
     const ace_tensors *tokenizer_tensors; /* the GGUF that carries the tokenizer, or NULL */
 } ace_checkpoint;

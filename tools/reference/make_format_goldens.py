@@ -74,6 +74,8 @@ write_expected("shards", as_float32({**first, **second}))
 latent = normal(1, 64, 6)
 torch.save(latent, out / "latent.pt")
 write_expected("latent.pt", {"data": latent.numpy()})
+torch.save(latent.transpose(1, 2), out / "view.pt")
+torch.save(latent[:, 1:], out / "slice.pt")
 torch.save({"a": normal(3), "b": normal(3)}, out / "two.pt")
 torch.save(normal(3).half(), out / "half.pt")
 

@@ -41,6 +41,7 @@ for name, source in [
     ("torch_zip", "latent.pt"),
     ("torch_zip", "two.pt"),
     ("torch_zip", "half.pt"),
+    ("torch_zip", "view.pt"),
 ]:
     shutil.copyfile(data / source, folder(name) / source)
 sizes = {"F32": 4, "F16": 2, "BF16": 2, "F64": 8, "I8": 1, "U8": 1, "I16": 2, "I32": 4, "I64": 8, "BOOL": 1, "U16": 2}
