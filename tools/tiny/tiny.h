@@ -78,19 +78,11 @@ bool tiny_write_safetensors(const char *directory, const char *name, const tiny_
 /* model-0000k-of-0000n.safetensors of about equal size, and model.safetensors.index.json. */
 bool tiny_write_shards(const char *directory, const tiny_model *model, int shards, ace_dtype dtype, ace_error *error);
 
-struct tiny_dit_shape;
-struct tiny_bpe;
-
 /* The latent of silence: TINY_SILENCE_FRAMES frames of 64 channels, silence_latent.pt as torch.save() writes it,
  * [1, 64, frames]. */
 enum { TINY_SILENCE_FRAMES = 1500, TINY_LATENT_CHANNELS = 64 };
 float tiny_silence(int channel, int frame);
 bool tiny_write_silence(const char *directory, ace_error *error);
-
-/* The three files of acestep.cpp: NAME-BF16.gguf (dit.md 1.8). */
-bool tiny_write_gguf_dit(const char *directory, const struct tiny_dit_shape *shape, ace_error *error);
-bool tiny_write_gguf_text_encoder(const char *directory, const struct tiny_bpe *bpe, ace_error *error);
-bool tiny_write_gguf_vae(const char *directory, ace_error *error);
 
 /* ---- the models ---- */
 
@@ -140,5 +132,11 @@ int tiny_bpe_token_count(const tiny_bpe *bpe);
 void tiny_bpe_token(ace_text *out, const tiny_bpe *bpe, int id);
 int tiny_bpe_merge_count(const tiny_bpe *bpe);
 void tiny_bpe_merge(ace_text *out, const tiny_bpe *bpe, int rank);
+
+/* ---- gguf.c: the three files of acestep.cpp, NAME-BF16.gguf (dit.md 1.8) ---- */
+
+bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace_error *error);
+bool tiny_write_gguf_text_encoder(const char *directory, const tiny_bpe *bpe, ace_error *error);
+bool tiny_write_gguf_vae(const char *directory, ace_error *error);
 
 #endif
