@@ -55,6 +55,11 @@ static bool set_codes(void *target, const char *value, ace_error *error)
     return set_field_from_file(target, "audio_codes", value, error);
 }
 
+static bool set_codes_text(void *target, const char *value, ace_error *error)
+{
+    return set_field(target, "audio_codes", value, error);
+}
+
 static bool set_format(void *target, const char *value, ace_error *error)
 {
     return set_field(target, "audio_format", value, error);
@@ -88,6 +93,7 @@ static const cli_option options[] = {
     {"--lyrics", "-l", "FILE", "lyrics from a text file; - is standard input", set_lyrics},
     {"--lyrics-text", NULL, "TEXT", "lyrics from the command line", set_lyrics_text},
     {"--audio-codes", NULL, "FILE", "follow a plan of audio codes from a file", set_codes},
+    {"--audio-codes-text", NULL, "TEXT", "the plan from the command line", set_codes_text},
     {"--output", "-o", "FILE", "the song (default: song.flac, or the next free song-N.flac)", set_output},
     {"--format", NULL, "KIND", "wav, wav24, wav32, flac, flac16, mp3 or opus (default: by the extension)", set_format},
     {"--from", NULL, "FILE", "take the request from a song made by this program, or from JSON", load_request},
