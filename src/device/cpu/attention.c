@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TASK_ROWS = 128, TASK_HEADS = 4, MAX_HEAD_DIM = 256 };
+enum { TASK_ROWS = 144, TASK_HEADS = 4, MAX_HEAD_DIM = 256 };
 
 /* A thread's workspace. */
 typedef struct buffers {

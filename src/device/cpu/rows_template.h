@@ -133,13 +133,14 @@ static void scale_row(void *y, ace_dtype to, const float *x, float factor, int64
 
 static void pack_keys(float *panel, const void *k, ace_dtype dtype, int64_t stride, int64_t count, int64_t n)
 {
-    for (int64_t i = 0; i < n; i++)
-        for (int64_t j = 0; j < CPU_NR; j++) {
-            float v = 0;
-            if (j < count)
-                v = dtype == ACE_BF16 ? ace_bf16_to_f32(((const uint16_t *)k)[j * stride + i])
-                                      : ((const float *)k)[j * stride + i];
-            panel[i * CPU_NR + j] = v;
+    for (int64_t i = 0; i < n; i += VF_LANES)
+        for (int64_t j = 0; j < CPU_NR; j += VF_LANES) {
+            vf block[VF_LANES];
+            for (int64_t row = 0; row < VF_LANES; row++)
+                block[row] = j + row < count ? vf_load_as(k, dtype, (j + row) * stride + i, n - i) : vf_set1(0);
+            vf_transpose(block);
+            for (int64_t row = 0; row < VF_LANES && i + row < n; row++)
+                vf_store_n(panel + (i + row) * CPU_NR + j, block[row], VF_LANES);
         }
 }
 

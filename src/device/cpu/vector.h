@@ -41,12 +41,13 @@ static inline void vf_store_as(void *p, ace_dtype dtype, int64_t i, vf v, int64_
 /* ---- functions ----------------------------------------------------------------------------------------------- */
 
 /* e^x. Cody-Waite reduction by ln 2, then the Taylor polynomial of degree 7 on [-ln2/2, ln2/2] (its remainder is below
- * 2^-27); 2^n in two factors, so that subnormal results and infinity come out. Exactly 1 at 0. */
+ * 2^-27); 2^n in two factors, so that infinity comes out. Exactly 1 at 0. Results that would be subnormal are zero:
+ * they are slow to compute with, and nothing next to the 1 that both users of this function add or divide by. */
 static inline vf vf_exp(vf x)
 {
-    x = vf_max(vf_set1(-110.0f), vf_min(vf_set1(100.0f), x));
-    vf n = vf_round(vf_mul(x, vf_set1(0x1.715476p+0f)));
-    vf r = vf_fnma(n, vf_set1(0x1.62e4p-1f), x); /* 15 bits: n times it is exact */
+    vf kept = vf_max(vf_set1(-87.33f), vf_min(vf_set1(100.0f), x));
+    vf n = vf_round(vf_mul(kept, vf_set1(0x1.715476p+0f)));
+    vf r = vf_fnma(n, vf_set1(0x1.62e4p-1f), kept); /* 15 bits: n times it is exact */
     r = vf_fnma(n, vf_set1(0x1.7f7d1cp-20f), r);
     vf p = vf_set1(1.0f / 5040.0f);
     p = vf_fma(p, r, vf_set1(1.0f / 720.0f));
@@ -55,7 +56,7 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, r, vf_set1(1.0f / 6.0f));
     p = vf_fma(p, r, vf_set1(0.5f));
     p = vf_fma(vf_mul(r, r), p, r);
-    return vf_scale2(vf_add(p, vf_set1(1.0f)), n);
+    return vf_zero_below(vf_scale2(vf_add(p, vf_set1(1.0f)), n), x, -87.33f);
 }
 
 static inline vf vf_silu(vf x)

@@ -142,6 +142,11 @@ static inline vf vf_scale2(vf a, vf n)
     return _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(rest, bias), 23)));
 }
 
+static inline vf vf_zero_below(vf a, vf x, float limit)
+{
+    return _mm256_andnot_ps(_mm256_cmp_ps(x, _mm256_set1_ps(limit), _CMP_LT_OQ), a);
+}
+
 static inline bool vf_any_beyond(vf a, float limit)
 {
     vf magnitude = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a);
@@ -161,6 +166,24 @@ static inline float vf_highest(vf a)
     __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
     b = _mm_max_ps(b, _mm_movehl_ps(b, b));
     return _mm_cvtss_f32(_mm_max_ss(b, _mm_movehdup_ps(b)));
+}
+
+/* m[i] lane j becomes m[j] lane i: within halves of four lanes, then the halves. */
+static inline void vf_transpose(vf m[VF_LANES])
+{
+    vf t[VF_LANES];
+    for (int i = 0; i < 8; i += 4) {
+        vf a = _mm256_unpacklo_ps(m[i], m[i + 1]), b = _mm256_unpackhi_ps(m[i], m[i + 1]);
+        vf c = _mm256_unpacklo_ps(m[i + 2], m[i + 3]), d = _mm256_unpackhi_ps(m[i + 2], m[i + 3]);
+        t[i] = _mm256_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        m[i] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x20);
+        m[i + 4] = _mm256_permute2f128_ps(t[i], t[i + 4], 0x31);
+    }
 }
 
 #endif

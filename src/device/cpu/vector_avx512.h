@@ -11,7 +11,7 @@ typedef __m512 vf;
 
 static inline __mmask16 vf_first(int64_t n)
 {
-    return n >= 16 ? (__mmask16)0xffff : (__mmask16)((1u << (n < 0 ? 0 : n)) - 1);
+    return (__mmask16)(n >= 16 ? 0xffffu : (1u << (n < 0 ? 0 : n)) - 1u);
 }
 
 static inline vf vf_set1(float a)
@@ -126,6 +126,11 @@ static inline vf vf_scale2(vf a, vf n)
     return _mm512_scalef_ps(a, n);
 }
 
+static inline vf vf_zero_below(vf a, vf x, float limit)
+{
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, _mm512_set1_ps(limit), _CMP_NLT_UQ), a);
+}
+
 static inline bool vf_any_beyond(vf a, float limit)
 {
     return _mm512_cmp_ps_mask(_mm512_abs_ps(a), _mm512_set1_ps(limit), _CMP_NLE_UQ) != 0;
@@ -146,6 +151,28 @@ static inline float vf_highest(vf a)
     __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
     c = _mm_max_ps(c, _mm_movehl_ps(c, c));
     return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+/* m[i] lane j becomes m[j] lane i: within quarters of four lanes, then the quarters. */
+static inline void vf_transpose(vf m[VF_LANES])
+{
+    vf t[VF_LANES];
+    for (int i = 0; i < 16; i += 4) {
+        vf a = _mm512_unpacklo_ps(m[i], m[i + 1]), b = _mm512_unpackhi_ps(m[i], m[i + 1]);
+        vf c = _mm512_unpacklo_ps(m[i + 2], m[i + 3]), d = _mm512_unpackhi_ps(m[i + 2], m[i + 3]);
+        t[i] = _mm512_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+    }
+    for (int i = 0; i < 4; i++) {
+        vf a = _mm512_shuffle_f32x4(t[i], t[i + 4], 0x88), b = _mm512_shuffle_f32x4(t[i], t[i + 4], 0xdd);
+        vf c = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0x88), d = _mm512_shuffle_f32x4(t[i + 8], t[i + 12], 0xdd);
+        m[i] = _mm512_shuffle_f32x4(a, c, 0x88);
+        m[i + 4] = _mm512_shuffle_f32x4(b, d, 0x88);
+        m[i + 8] = _mm512_shuffle_f32x4(a, c, 0xdd);
+        m[i + 12] = _mm512_shuffle_f32x4(b, d, 0xdd);
+    }
 }
 
 #endif

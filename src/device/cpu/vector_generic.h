@@ -135,6 +135,12 @@ static inline vf vf_scale2(vf a, vf n)
     return a * (vf)((half + 127) << 23) * (vf)((whole - half + 127) << 23);
 }
 
+/* a, but zero where x < limit. */
+static inline vf vf_zero_below(vf a, vf x, float limit)
+{
+    return vf_choose((vf_bits)(x < vf_set1(limit)), vf_set1(0), a);
+}
+
 /* True when some lane is NaN or its magnitude is above the limit. */
 static inline bool vf_any_beyond(vf a, float limit)
 {
@@ -152,6 +158,17 @@ static inline float vf_highest(vf a)
 {
     vf b = vf_max(a, (vf){a[2], a[3], a[0], a[1]});
     return b[0] > b[1] ? b[0] : b[1];
+}
+
+/* m[i] lane j becomes m[j] lane i. */
+static inline void vf_transpose(vf m[VF_LANES])
+{
+    for (int i = 0; i < VF_LANES; i++)
+        for (int j = 0; j < i; j++) {
+            float swap = m[i][j];
+            m[i][j] = m[j][i];
+            m[j][i] = swap;
+        }
 }
 
 #endif
