@@ -531,6 +531,37 @@ static void test_arrays(void **state)
     json_decref(json);
 }
 
+/* By hand: which merge comes first, and which added token of several that fit. */
+static void test_order(void **state)
+{
+    (void)state;
+    static array tokens, merges;
+    ace_text lines = {0};
+    json_t *json = read_arrays(&tokens, &merges, &lines);
+    static const char *const more[] = {"bc", "ab", "bcd", "abc", "<ab", "<abcd>", "<abc"};
+    static const char *const rules[] = {"b c", "a b", "bc d", "a bc"};
+    tokens.count = 256; /* the byte alphabet */
+    for (size_t i = 0; i < 7; i++) tokens.strings[tokens.count++] = more[i];
+    merges.count = 4;
+    for (size_t i = 0; i < 4; i++) merges.strings[i] = rules[i];
+    ace_error error = {0};
+    ace_tokenizer *tokenizer = open_arrays(&tokens, &merges, &error);
+    if (!tokenizer) fail_msg("%s", error.message);
+    ace_ids letters = encode(tokenizer, "a1b", 3);
+    assert_int_equal(letters.count, 3);
+    int32_t a = letters.data[0], b = letters.data[2];
+    /* "b c" is merged before "a b", and then "bc d" before "a bc" */
+    assert_ids(tokenizer, "abcd", 4, (int32_t[]){a, 258}, 2);
+    assert_ids(tokenizer, "abc", 3, (int32_t[]){259}, 1);
+    assert_ids(tokenizer, "ab", 2, (int32_t[]){257}, 1);
+    assert_ids(tokenizer, "ababc", 5, (int32_t[]){257, 259}, 2);
+    assert_ids(tokenizer, "<abcd><abc<abb", 14, (int32_t[]){261, 262, 260, b}, 4);
+    ace_ids_free(&letters);
+    tokenizer_close(tokenizer);
+    ace_text_free(&lines);
+    json_decref(json);
+}
+
 static void test_gguf(void **state)
 {
     (void)state;
@@ -567,6 +598,7 @@ int main(void)
         cmocka_unit_test(test_long_texts),
         cmocka_unit_test(test_opening_qwen3_is_quick),
         cmocka_unit_test(test_arrays),
+        cmocka_unit_test(test_order),
         cmocka_unit_test(test_gguf),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
