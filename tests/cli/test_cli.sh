@@ -158,6 +158,8 @@ copy && truncate -s 5000 $dit/silence_latent.pt && damage "truncated silence" 4 
 copy && sed -i 's/decoder.layers.1.mlp.down_proj.weight/decoder.layers.1.mlp.down_prok.weight/' $dit/model.safetensors && damage "missing tensor" 5 "decoder.layers.1.mlp.down_proj.weight"
 copy && truncate -s 3000 broken/Qwen*/tokenizer.json && damage "truncated tokenizer" 4 "tokenizer.json"
 # the last 64 bytes of the weights become 0xff: NaN
+text=broken/Qwen3-Embedding-0.6B/model.safetensors
+copy && head -c 64 /dev/zero | tr '\000' '\377' | dd of=$text conv=notrunc bs=1 seek=$(($(stat -c %s "$tiny/turbo/${text#broken/}") - 64)) 2>/dev/null && damage "NaN weights" 4 "norm.weight"
 
 # ---- stopping -------------------------------------------------------------------------------------------------------------
 "$acestep" "stop me" --model "$tiny/base" --duration 600 --seed 1 -o stopped.flac >out 2>err &
