@@ -81,7 +81,7 @@ static void gguf_stack_keys(const ace_tensors *tensors, transformer_config *stac
     double epsilon = (double)stack->rms_norm_eps;
     gguf_number_key(tensors, "attention.layer_norm_rms_epsilon", &epsilon);
     gguf_number_key(tensors, "rope.freq_base", &stack->rope_theta);
-    stack->rms_norm_eps = (float)epsilon;
+    stack->rms_norm_eps = epsilon > 0 && epsilon < 1 ? (float)epsilon : 0; /* 0 is refused as invalid */
 }
 
 /* What shapes cannot tell. is_turbo is only written when it is true, so a file of ours that lacks it is none. */

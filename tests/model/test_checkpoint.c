@@ -316,6 +316,22 @@ static void a_damaged_file_is_not_passed_over(void **state)
     refuse(w->root, NULL, ACE_ERROR_FORMAT, "bad/model.safetensors", "damaged", NULL);
 }
 
+/* Near the DiT an unreadable file is nobody's fault, but it is mentioned when a part is missing. */
+static void a_damaged_companion_is_mentioned(void **state)
+{
+    workshop *w = *state;
+    make_link(TURBO_DIT, place("%s/dit", w->root));
+    make_link(TURBO "/vae", place("%s/vae", w->root));
+    make_directory(place("%s/text", w->root));
+    write_text(place("%s/text/model.safetensors", w->root), "12345678{}");
+    refuse(place("%s/dit", w->root), NULL, ACE_ERROR_MODEL, "no text encoder", "not readable", "text/model.safetensors",
+           NULL);
+    make_link(TURBO ENCODER, place("%s/whole", w->root));
+    ace_checkpoint *c = open_paths(place("%s/dit", w->root), NULL, NULL, NULL);
+    expect_same(c, TURBO);
+    checkpoint_close(c);
+}
+
 /* ---- ComfyUI -------------------------------------------------------------------------------------------------------
  */
 
@@ -578,6 +594,7 @@ int main(void)
         TEST(planners_are_left_alone),
         TEST(a_config_must_belong_to_its_tensors),
         TEST(a_damaged_file_is_not_passed_over),
+        TEST(a_damaged_companion_is_mentioned),
         TEST(comfyui_files),
         TEST(comfyui_all_in_one),
         TEST(gguf_directory),
