@@ -279,11 +279,15 @@ static bool give_name(ace_new_file *file, ace_error *error)
     return true;
 }
 
+bool ace_new_file_sync(ace_new_file *file, ace_error *error)
+{
+    if (!file->synced) file->synced = !ace_fault_hit() && fsync(file->fd) == 0;
+    return file->synced || fail_errno(error, "finish writing", file->path);
+}
+
 bool ace_new_file_commit(ace_new_file *file, ace_error *error)
 {
-    bool ok = !ace_fault_hit() && fsync(file->fd) == 0;
-    if (!ok) fail_errno(error, "finish writing", file->path);
-    ok = ok && give_name(file, error);
+    bool ok = ace_new_file_sync(file, error) && give_name(file, error);
     ace_new_file_abandon(file);
     return ok;
 }

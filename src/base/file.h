@@ -40,10 +40,12 @@ typedef struct ace_new_file {
     char *path;
     char *temporary; /* NULL while nameless */
     int fd;          /* -1 when closed */
-    bool replace;
+    bool replace, synced;
 } ace_new_file;
 
 bool ace_new_file_begin(ace_new_file *file, const char *path, bool replace, ace_error *error);
+/* Everything written reaches the disk; nothing may be written afterwards. commit() does it if it was not done. */
+bool ace_new_file_sync(ace_new_file *file, ace_error *error);
 bool ace_new_file_commit(ace_new_file *file, ace_error *error);
 void ace_new_file_abandon(ace_new_file *file);
 

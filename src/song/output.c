@@ -126,14 +126,16 @@ static char *describe(const output_run *o, int item, ace_error *error)
     return json;
 }
 
-/* The sidecar is complete on disk before the song gets its name, so that only a rename is left to fail after it. */
+/* The sidecar is on disk before the song gets its name: only giving it its own name is left to fail after that, and
+ * then the song, whose tags say the same, stays. */
 static bool begin_sidecar(ace_new_file *file, const output_run *o, const char *song, const char *json, ace_error *error)
 {
     *file = (ace_new_file){.fd = -1};
     if (o->output->no_sidecar) return true;
     char *path = sidecar_path(song, error);
     bool ok = path && ace_new_file_begin(file, path, o->output->replace, error) &&
-              ace_write_all(file->fd, json, strlen(json), path, error) && ace_write_all(file->fd, "\n", 1, path, error);
+              ace_write_all(file->fd, json, strlen(json), path, error) &&
+              ace_write_all(file->fd, "\n", 1, path, error) && ace_new_file_sync(file, error);
     free(path);
     return ok;
 }
@@ -168,11 +170,11 @@ static bool write_song(output_run *o, int item, ace_error *error)
         ok = audio_writer_finish(writer, error);
     else
         audio_writer_abandon(writer);
+    if (ok) snprintf(o->result->songs[item].path, sizeof o->result->songs[item].path, "%s", name);
     if (ok && !o->output->no_sidecar)
         ok = ace_new_file_commit(&sidecar, error);
     else
         ace_new_file_abandon(&sidecar);
-    if (ok) snprintf(o->result->songs[item].path, sizeof o->result->songs[item].path, "%s", name);
     free(json);
     return ok;
 }
