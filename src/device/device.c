@@ -156,8 +156,15 @@ float *ace_scratch_host(ace_device *dev, int64_t count)
     return ace_scratch(dev, ACE_F32, 1, count).data;
 }
 
+/* A view that reaches outside its matrix gets a size that no operation accepts. */
+static bool inside(int64_t first, int64_t count, int64_t size)
+{
+    return first >= 0 && count >= 0 && first <= size && count <= size - first;
+}
+
 ace_mat ace_rows(ace_mat m, int64_t first, int64_t count)
 {
+    if (!inside(first, count, m.rows)) return (ace_mat){m.data, m.dtype, -1, m.cols, m.stride};
     if (m.data) m.data = ace_mat_row(m, first);
     m.rows = count;
     return m;
@@ -165,6 +172,7 @@ ace_mat ace_rows(ace_mat m, int64_t first, int64_t count)
 
 ace_mat ace_cols(ace_mat m, int64_t first, int64_t count)
 {
+    if (!inside(first, count, m.cols)) return (ace_mat){m.data, m.dtype, -1, m.cols, m.stride};
     if (m.data) m.data = (char *)m.data + (size_t)first * ace_mat_element(m);
     m.cols = count;
     return m;
@@ -198,6 +206,11 @@ static bool row_of(ace_mat m, int64_t n)
     return m.rows == 0 || (m.dtype == ACE_F32 && is(m, 1, n));
 }
 
+static bool snake_fits(const ace_snake_weights *snake, int64_t n)
+{
+    return snake->alpha && snake->inv_beta && vector_of(snake->alpha, n) && vector_of(snake->inv_beta, n);
+}
+
 /* Optional matrices are absent when all zero: the meter's matrices have no data, so rows tell. */
 static bool residual_fits(ace_mat m, int64_t rows, int64_t cols)
 {
@@ -208,14 +221,14 @@ static bool epilogue_fits(const ace_device *dev, const ace_epilogue *e, int64_t 
 {
     if (!vector_of(e->bias, cols) || !row_of(e->gate, cols) || !residual_fits(e->residual, rows, cols)) return false;
     if (!e->snake) return true;
-    return is(e->act, rows, cols) && f32_or_act(dev, e->act) && vector_of(e->snake->alpha, cols) &&
-           vector_of(e->snake->inv_beta, cols);
+    return is(e->act, rows, cols) && f32_or_act(dev, e->act) && snake_fits(e->snake, cols);
 }
 
 /* True when the call is to be carried out by the backend. */
 static bool proceed(ace_device *dev, bool fits, const char *operation, int64_t rows)
 {
-    return running(dev) && require(dev, fits, operation, "matrices that do not fit") && rows > 0 && !dev->meter;
+    return running(dev) && require(dev, fits && rows >= 0, operation, "matrices that do not fit") && rows > 0 &&
+           !dev->meter;
 }
 
 /* ---- transfers ----------------------------------------------------------------------------------------------- */
@@ -249,8 +262,9 @@ ace_dtype ace_weight_stored_dtype(const ace_device *dev, const ace_weight_desc *
 ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row_reader reader, void *context)
 {
     if (!running(dev)) return NULL;
-    bool fits = desc->n > 0 && desc->k > 0 && desc->taps > 0 && desc->k % desc->taps == 0 &&
-                (desc->kind != ACE_WEIGHT_VECTOR || desc->k == 1) &&
+    /* the bounds keep every product of sizes within 64 bits */
+    bool fits = desc->n > 0 && desc->n < INT32_MAX && desc->k > 0 && desc->k < INT32_MAX / 8 && desc->taps > 0 &&
+                desc->k % desc->taps == 0 && (desc->kind != ACE_WEIGHT_VECTOR || desc->k == 1) &&
                 (desc->kind != ACE_WEIGHT_GATED || desc->n % 2 == 0);
     if (!require(dev, fits, "ace_weight_new", desc->name)) return NULL;
     ace_error *failure = &dev->failure;
@@ -314,8 +328,9 @@ static void product(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, 
 void ace_linear(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_epilogue *epilogue)
 {
     static const ace_conv linear = {.stride = 1, .dilation = 1};
-    if (!running(dev) || !require(dev, w && w->desc.taps == 1 && (x.rows == y.rows || y.rows == 0), "ace_linear",
-                                  "matrices that do not fit"))
+    int64_t rows = y.rows == 0 && epilogue && epilogue->snake ? epilogue->act.rows : y.rows;
+    if (!running(dev) ||
+        !require(dev, w && w->desc.taps == 1 && x.rows == rows, "ace_linear", "matrices that do not fit"))
         return;
     product(dev, y, x, w, &linear, epilogue, "ace_linear");
 }
@@ -340,7 +355,7 @@ void ace_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight
 void ace_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake)
 {
     bool fits = x.dtype == ACE_F32 && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols) &&
-                vector_of(snake->alpha, y.cols) && vector_of(snake->inv_beta, y.cols);
+                snake_fits(snake, y.cols);
     count_work(dev, 0, mat_bytes(x) + mat_bytes(y));
     if (proceed(dev, fits, "ace_snake", y.rows)) dev->ops->snake(dev, y, x, snake);
 }

@@ -277,6 +277,26 @@ static void misuse_is_caught_and_sticks(void **state)
     ace_device_clear(dev);
     ace_download(dev, host, good);
     for (int i = 0; i < 40; i++) assert_true(host[i] == 7);
+    /* views that reach outside, a snake without its weights, and act rows that are not x's */
+    ace_snake_weights none = {NULL, NULL};
+    ace_mat bad[] = {ace_rows(good, 3, 3), ace_rows(good, -1, 2), ace_cols(good, 1, 8), ace_reshape(good, 5, 7)};
+    for (int i = 0; i < 4; i++) {
+        ace_silu(dev, bad[i], bad[i]);
+        assert_false(ace_device_ok(dev, &error));
+        ace_device_clear(dev);
+    }
+    ace_snake(dev, good, good, &none);
+    assert_false(ace_device_ok(dev, &error));
+    ace_device_clear(dev);
+    ace_linear(dev, good, x, w.w, &(ace_epilogue){.snake = &none, .act = good});
+    assert_false(ace_device_ok(dev, &error));
+    ace_device_clear(dev);
+    host_weight one = make_weight(dev, &r, ACE_WEIGHT_VECTOR, 8, 1, 1, 1, 1);
+    ace_linear(dev, (ace_mat){0}, x, w.w,
+               &(ace_epilogue){.snake = &(ace_snake_weights){one.w, one.w}, .act = ace_rows(good, 0, 4)});
+    assert_false(ace_device_ok(dev, &error));
+    ace_device_clear(dev);
+    drop_weight(dev, &one);
     int32_t outside = 12;
     host_weight table = make_weight(dev, &r, ACE_WEIGHT_TABLE, 12, 8, 1, -1, 1);
     ace_embed(dev, ace_rows(good, 0, 1), table.w, &outside, 1);

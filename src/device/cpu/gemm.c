@@ -15,6 +15,7 @@
 enum {
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
     GROUP = 8,        /* most panels of a task */
+    FETCH_ROWS = 6,   /* how far ahead of being copied rows of x are fetched */
 };
 
 /* A thread's workspace. */
@@ -68,14 +69,22 @@ static void copy_values(const product *p, void *y, const char *x, int64_t n, int
     if (n < padded) memset((char *)y + (size_t)n * size, 0, (size_t)(padded - n) * size);
 }
 
+/* Rows of x are far apart: no hardware sees the next one coming. */
+static void fetch_values(const char *x, size_t bytes)
+{
+    for (size_t i = 0; x && i < bytes; i += 64) __builtin_prefetch(x + i);
+}
+
 static void copy_block(const product *p, const chunk *k, int64_t first, int64_t rows, void *copies)
 {
     size_t size = ace_dtype_block_bytes(p->multiplied), offset = (size_t)k->channel * ace_mat_element(p->x);
+    size_t bytes = (size_t)k->channels * ace_mat_element(p->x);
     int64_t per_tap = k->length / k->taps;
     char *y = copies;
     for (int64_t m = first; m < first + rows; m++)
         for (int tap = k->tap; tap < k->tap + k->taps; tap++, y += (size_t)per_tap * size) {
-            const char *x = input_row(p, m, tap);
+            const char *x = input_row(p, m, tap), *soon = input_row(p, m + FETCH_ROWS, tap);
+            fetch_values(soon ? soon + offset : NULL, bytes);
             copy_values(p, y, x ? x + offset : NULL, k->channels, per_tap);
         }
 }
@@ -126,6 +135,20 @@ static bool stopped(const product *p)
     return p->stop && atomic_load_explicit(p->stop, memory_order_relaxed);
 }
 
+/* The epilogue, a few rows of all panels at a time: what it writes to a row of y is longer then, and kinder to memory.
+ */
+static void finish_block(const product *p, const buffers *own, int64_t first, int64_t rows, int64_t first_panel,
+                         int64_t panels)
+{
+    enum { STRIP = 16 };
+    for (int64_t m = 0; m < rows; m += STRIP)
+        for (int64_t i = 0; i < panels; i++) {
+            int64_t col = (first_panel + i) * p->panel_cols;
+            p->cpu->kernels->epilogue(own->c[i] + m * CPU_NR, first + m, cpu_min(STRIP, rows - m), col,
+                                      cpu_min(p->panel_cols, p->cols - col), &p->epilogue);
+        }
+}
+
 static void product_task(void *context, int64_t index, int worker)
 {
     const product *p = context;
@@ -136,10 +159,7 @@ static void product_task(void *context, int64_t index, int worker)
         copy_block(p, &k, first, rows, own->a);
         for (int64_t i = 0; i < panels; i++) multiply_chunk(p, own, first_panel + i, own->c[i], rows, &k);
     }
-    for (int64_t i = 0; i < panels; i++) {
-        int64_t col = (first_panel + i) * p->panel_cols;
-        p->cpu->kernels->epilogue(own->c[i], first, rows, col, cpu_min(p->panel_cols, p->cols - col), &p->epilogue);
-    }
+    finish_block(p, own, first, rows, first_panel, panels);
 }
 
 static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_conv *conv, int64_t rows,

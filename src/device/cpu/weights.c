@@ -77,17 +77,15 @@ static void scatter_f32(float *panel, int column, const float *rows, int64_t cou
 static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int64_t count, int64_t k, int taps)
 {
     int64_t channels = k / taps, pairs = (channels + 1) / 2;
-    for (int64_t p0 = 0; p0 < taps * pairs; p0 += 16) {
-        int64_t p1 = cpu_min(p0 + 16, taps * pairs);
-        for (int64_t r = 0; r < count; r++)
-            for (int64_t p = p0; p < p1; p++) {
-                int64_t tap = p / pairs, channel = p % pairs * 2;
-                const uint16_t *x = rows + r * k + tap * channels + channel;
-                uint16_t *pair = panel + (p * CPU_NR + column + r) * 2;
-                pair[0] = x[0];
-                pair[1] = channel + 1 < channels ? x[1] : 0;
-            }
-    }
+    for (int tap = 0; tap < taps; tap++, rows += channels, panel += pairs * CPU_NR * 2)
+        for (int64_t p0 = 0; p0 < pairs; p0 += 16)
+            for (int64_t r = 0; r < count; r++)
+                for (int64_t p = p0; p < cpu_min(p0 + 16, pairs); p++) {
+                    const uint16_t *x = rows + r * k + 2 * p;
+                    uint16_t *pair = panel + (p * CPU_NR + column + r) * 2;
+                    pair[0] = x[0];
+                    pair[1] = 2 * p + 1 < channels ? x[1] : 0;
+                }
 }
 
 /* Reads rows [first, first + count) into the panel's columns from `column` on, as many at a time as the workspace
