@@ -69,7 +69,7 @@ static bool decode_info(audio_tags *tags, const uint8_t *data, size_t size, ace_
         char **slot;
     } known[] = {{"INAM", &tags->title}, {"IART", &tags->artist}, {"ISFT", &tags->software}, {"ICMT", &tags->comment}};
     ace_error inner = {0};
-    chunk c;
+    chunk c = {0};
     for (size_t at = 0; next_chunk(&c, data, size, &at, &inner);)
         for (size_t i = 0; i < sizeof known / sizeof *known; i++)
             if (memcmp(c.id, known[i].id, 4) == 0 && !tags_set(known[i].slot, c.data, c.size, known[i].id, error))
@@ -81,7 +81,7 @@ static bool decode_info(audio_tags *tags, const uint8_t *data, size_t size, ace_
 bool riff_decode_tags(audio_tags *tags, const uint8_t *data, size_t size, ace_error *error)
 {
     ace_error inner = {0};
-    chunk c;
+    chunk c = {0};
     for (size_t at = 12; next_chunk(&c, data, size, &at, &inner);)
         if (memcmp(c.id, "LIST", 4) == 0 && c.size >= 4 && memcmp(c.data, "INFO", 4) == 0 &&
             !decode_info(tags, c.data + 4, c.size - 4, error))

@@ -56,8 +56,8 @@ bool vorbis_decode_comments(audio_tags *tags, const uint8_t *data, size_t size, 
                  {"ENCODER", &tags->software},
                  {"SOFTWARE", &tags->software},
                  {"COMMENT", &tags->comment}};
-    const uint8_t *string;
-    size_t length;
+    const uint8_t *string = NULL;
+    size_t length = 0;
     if (!take_string(&data, &size, &string, &length, error)) return false; /* the vendor */
     if (size < 4) return ace_fail(error, ACE_ERROR_FORMAT, "the comment list is cut off before its count");
     uint32_t count = bytes_le32(data);
