@@ -26,6 +26,7 @@ typedef struct buffers {
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "attention needs more workspace");
 
 typedef struct attention {
+    const ace_device *dev;
     const cpu_backend *cpu;
     ace_mat o, q, k, v;
     const ace_attention_shape *shape;
@@ -155,7 +156,7 @@ static void attention_task(void *context, int64_t index, int worker)
         b->sum[r] = 0;
     }
     int64_t first = attended(at, t.query).first, last = attended(at, t.query + t.queries - 1).last;
-    for (int64_t key = first / CPU_KEYS * CPU_KEYS; key <= last; key += CPU_KEYS) {
+    for (int64_t key = first / CPU_KEYS * CPU_KEYS; key <= last && !cpu_stopped(at->dev); key += CPU_KEYS) {
         int64_t count = cpu_min(CPU_KEYS, at->k.rows - key);
         score(at, &t, b, key, count);
         accumulate_values(at, &t, b, key, count);
@@ -171,7 +172,7 @@ void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, 
                  MAX_HEAD_DIM);
         return;
     }
-    attention at = {.cpu = cpu_of(dev), .o = o, .q = q, .k = k, .v = v, .shape = shape};
+    attention at = {.dev = dev, .cpu = cpu_of(dev), .o = o, .q = q, .k = k, .v = v, .shape = shape};
     at.width = cpu_divide_up(shape->head_dim, CPU_NR) * CPU_NR;
     at.group = shape->heads / shape->kv_heads;
     at.task_heads = cpu_min(TASK_HEADS, at.group);

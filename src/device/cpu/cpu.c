@@ -13,8 +13,7 @@ enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 void cpu_run(ace_device *dev, int64_t count, void (*task)(void *, int64_t, int), void *context)
 {
     ace_pool_run(cpu_of(dev)->pool, count, task, context, dev->stop);
-    if (dev->stop && atomic_load_explicit(dev->stop, memory_order_relaxed))
-        ace_fail(&dev->failure, ACE_CANCELLED, "stopped");
+    if (cpu_stopped(dev)) ace_fail(&dev->failure, ACE_CANCELLED, "stopped");
 }
 
 typedef struct row_loop {

@@ -39,6 +39,12 @@ static inline int64_t cpu_max(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* True when the caller wants no more work done: long tasks ask now and then. */
+static inline bool cpu_stopped(const ace_device *dev)
+{
+    return dev->stop && atomic_load_explicit(dev->stop, memory_order_relaxed);
+}
+
 /* Runs the tasks on the pool. When the caller's flag cut the loop short, that is the device's failure: what the loop
  * should have written is incomplete. */
 void cpu_run(ace_device *dev, int64_t count, void (*task)(void *context, int64_t index, int worker), void *context);

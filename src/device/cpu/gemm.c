@@ -28,7 +28,7 @@ _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product needs more workspace
 
 typedef struct product {
     const cpu_backend *cpu;
-    const atomic_bool *stop;
+    const ace_device *dev;
     cpu_gemm_kernel *kernel;
     ace_dtype multiplied; /* what the kernel reads: float32, or bf16 if it can */
     ace_mat x;
@@ -130,11 +130,6 @@ static bool next_chunk(const product *p, chunk *k)
     return true;
 }
 
-static bool stopped(const product *p)
-{
-    return p->stop && atomic_load_explicit(p->stop, memory_order_relaxed);
-}
-
 /* The epilogue, a few rows of all panels at a time: what it writes to a row of y is longer then, and kinder to memory.
  */
 static void finish_block(const product *p, const buffers *own, int64_t first, int64_t rows, int64_t first_panel,
@@ -155,9 +150,11 @@ static void product_task(void *context, int64_t index, int worker)
     buffers *own = cpu_workspace(p->cpu, worker);
     int64_t first_panel = index % p->groups * p->group, first = index / p->groups * BLOCK_ROWS;
     int64_t panels = cpu_min(p->group, p->panels - first_panel), rows = cpu_min(BLOCK_ROWS, p->rows - first);
-    for (chunk k = {0}; next_chunk(p, &k) && !stopped(p);) {
+    for (chunk k = {0}; next_chunk(p, &k);) {
+        if (cpu_stopped(p->dev)) return;
         copy_block(p, &k, first, rows, own->a);
-        for (int64_t i = 0; i < panels; i++) multiply_chunk(p, own, first_panel + i, own->c[i], rows, &k);
+        for (int64_t i = 0; i < panels && !cpu_stopped(p->dev); i++)
+            multiply_chunk(p, own, first_panel + i, own->c[i], rows, &k);
     }
     finish_block(p, own, first, rows, first_panel, panels);
 }
@@ -169,7 +166,7 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
     bool bf16 = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;
     product p = {
         .cpu = cpu,
-        .stop = dev->stop,
+        .dev = dev,
         .kernel = bf16 ? cpu->kernels->gemm_bf16 : cpu->kernels->gemm_f32,
         .multiplied = bf16 ? ACE_BF16 : ACE_F32,
         .x = x,
