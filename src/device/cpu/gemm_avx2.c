@@ -14,8 +14,7 @@ INLINE void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda, int co
     __m256 left[MR], right[MR];
 #pragma GCC unroll 6
     for (int r = 0; r < count; r++) {
-        left[r] = accumulate ? _mm256_loadu_ps(c + r * ldc) : _mm256_setzero_ps();
-        right[r] = accumulate ? _mm256_loadu_ps(c + r * ldc + 8) : _mm256_setzero_ps();
+        left[r] = right[r] = _mm256_setzero_ps();
     }
     for (int64_t k = 0; k < length; k++, b += CPU_NR) {
         __m256 w0 = _mm256_loadu_ps(b), w1 = _mm256_loadu_ps(b + 8);
@@ -29,8 +28,9 @@ INLINE void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda, int co
     }
 #pragma GCC unroll 6
     for (int r = 0; r < count; r++) {
-        _mm256_storeu_ps(c + r * ldc, left[r]);
-        _mm256_storeu_ps(c + r * ldc + 8, right[r]);
+        float *row = c + r * ldc;
+        _mm256_storeu_ps(row, accumulate ? _mm256_add_ps(_mm256_loadu_ps(row), left[r]) : left[r]);
+        _mm256_storeu_ps(row + 8, accumulate ? _mm256_add_ps(_mm256_loadu_ps(row + 8), right[r]) : right[r]);
     }
 }
 

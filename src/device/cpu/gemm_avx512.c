@@ -17,21 +17,19 @@ typedef struct sums {
     __m512 left[MR], right[MR];
 } sums;
 
-INLINE void start(sums *t, const float *c, int64_t ldc, int count, bool accumulate)
+INLINE void start(sums *t, int count)
 {
 #pragma GCC unroll 12
-    for (int r = 0; r < count; r++) {
-        t->left[r] = accumulate ? _mm512_loadu_ps(c + r * ldc) : _mm512_setzero_ps();
-        t->right[r] = accumulate ? _mm512_loadu_ps(c + r * ldc + 16) : _mm512_setzero_ps();
-    }
+    for (int r = 0; r < count; r++) t->left[r] = t->right[r] = _mm512_setzero_ps();
 }
 
-INLINE void finish(const sums *t, float *c, int64_t ldc, int count)
+INLINE void finish(const sums *t, float *c, int64_t ldc, int count, bool accumulate)
 {
 #pragma GCC unroll 12
     for (int r = 0; r < count; r++) {
-        _mm512_storeu_ps(c + r * ldc, t->left[r]);
-        _mm512_storeu_ps(c + r * ldc + 16, t->right[r]);
+        float *row = c + r * ldc;
+        _mm512_storeu_ps(row, accumulate ? _mm512_add_ps(_mm512_loadu_ps(row), t->left[r]) : t->left[r]);
+        _mm512_storeu_ps(row + 16, accumulate ? _mm512_add_ps(_mm512_loadu_ps(row + 16), t->right[r]) : t->right[r]);
     }
 }
 
@@ -40,7 +38,7 @@ INLINE void tile_f32(float *c, int64_t ldc, const void *rows, int64_t lda, int c
 {
     const float *a = rows, *b = panel;
     sums t;
-    start(&t, c, ldc, count, accumulate);
+    start(&t, count);
     for (int64_t k = 0; k < length; k++, b += CPU_NR) {
         __m512 left = _mm512_loadu_ps(b), right = _mm512_loadu_ps(b + 16);
         _mm_prefetch(soon + k * CPU_SOON, _MM_HINT_T1);
@@ -51,7 +49,7 @@ INLINE void tile_f32(float *c, int64_t ldc, const void *rows, int64_t lda, int c
             t.right[r] = _mm512_fmadd_ps(x, right, t.right[r]);
         }
     }
-    finish(&t, c, ldc, count);
+    finish(&t, c, ldc, count, accumulate);
 }
 
 /* Two bf16 values in every lane. */
@@ -67,7 +65,7 @@ INLINE void tile_bf16(float *c, int64_t ldc, const void *rows, int64_t lda, int 
 {
     const uint16_t *a = rows, *b = panel;
     sums t;
-    start(&t, c, ldc, count, accumulate);
+    start(&t, count);
     for (int64_t k = 0; k < length; k += 2, b += 2 * CPU_NR) {
         __m512bh left = (__m512bh)_mm512_loadu_si512(b), right = (__m512bh)_mm512_loadu_si512(b + CPU_NR);
         _mm_prefetch(soon + k * CPU_SOON, _MM_HINT_T1);
@@ -78,7 +76,7 @@ INLINE void tile_bf16(float *c, int64_t ldc, const void *rows, int64_t lda, int 
             t.right[r] = _mm512_dpbf16_ps(t.right[r], x, right);
         }
     }
-    finish(&t, c, ldc, count);
+    finish(&t, c, ldc, count, accumulate);
 }
 
 #define CASE(tile, n)                                         \

@@ -4,26 +4,13 @@
 
 enum { MR = 4, STRIP = 8, VECTORS = STRIP / VF_LANES };
 
-static inline __attribute__((always_inline)) void start(vf sums[][VECTORS], const float *c, int64_t ldc, int count,
-                                                        bool accumulate)
-{
-    for (int r = 0; r < count; r++)
-        for (int j = 0; j < VECTORS; j++)
-            sums[r][j] = accumulate ? vf_load_n(c + r * ldc + j * VF_LANES, VF_LANES) : vf_set1(0);
-}
-
-static inline __attribute__((always_inline)) void finish(vf sums[][VECTORS], float *c, int64_t ldc, int count)
-{
-    for (int r = 0; r < count; r++)
-        for (int j = 0; j < VECTORS; j++) vf_store_n(c + r * ldc + j * VF_LANES, sums[r][j], VF_LANES);
-}
-
 static inline __attribute__((always_inline)) void strip_f32(float *c, int64_t ldc, const float *a, int64_t lda,
                                                             int count, int64_t length, const float *b, bool accumulate,
                                                             const char *soon)
 {
     vf sums[MR][VECTORS];
-    start(sums, c, ldc, count, accumulate);
+    for (int r = 0; r < count; r++)
+        for (int j = 0; j < VECTORS; j++) sums[r][j] = vf_set1(0);
     for (int64_t k = 0; k < length; k++, b += CPU_NR) {
         __builtin_prefetch(soon + k * CPU_SOON);
         for (int j = 0; j < VECTORS; j++) {
@@ -31,7 +18,11 @@ static inline __attribute__((always_inline)) void strip_f32(float *c, int64_t ld
             for (int r = 0; r < count; r++) sums[r][j] = vf_fma(vf_set1(a[r * lda + k]), w, sums[r][j]);
         }
     }
-    finish(sums, c, ldc, count);
+    for (int r = 0; r < count; r++)
+        for (int j = 0; j < VECTORS; j++) {
+            float *at = c + r * ldc + j * VF_LANES;
+            vf_store_n(at, accumulate ? vf_add(vf_load_n(at, VF_LANES), sums[r][j]) : sums[r][j], VF_LANES);
+        }
 }
 
 /* A constant number of rows lets the compiler keep the sums in registers. */

@@ -22,7 +22,8 @@ enum {
  *   count      1 .. mr rows
  *   b          float32 [length][32], or bfloat16 in pairs [length / 2][32][2] (`length` is even)
  *   soon       memory of which CPU_SOON * length bytes will be read before long: the kernel asks for them on its way
- * Each element is summed in rising order of k, whatever `count` is. */
+ * The products of an element are summed in rising order of k, whatever `count` is, and that sum is stored or added: in
+ * chunks of CPU_KC, long sums round less than in one piece. */
 typedef void cpu_gemm_kernel(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length,
                              const void *b, bool accumulate, const char *soon);
 
