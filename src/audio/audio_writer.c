@@ -1,9 +1,9 @@
 #include "audio/audio_writer.h"
 
-#include "audio/bytes.h"
 #include "audio/ogg_retag.h"
 #include "audio/sndfile_format.h"
 #include "audio/tag_codecs.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"

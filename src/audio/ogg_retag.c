@@ -1,7 +1,7 @@
 #include "audio/ogg_retag.h"
 
-#include "audio/bytes.h"
 #include "audio/ogg_page.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/file.h"
 #include "base/memory.h"

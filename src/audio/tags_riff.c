@@ -1,5 +1,5 @@
-#include "audio/bytes.h"
 #include "audio/tag_codecs.h"
+#include "base/bytes.h"
 #include "base/error.h"
 
 #include <string.h>

@@ -1,6 +1,6 @@
-#include "audio/bytes.h"
 #include "audio/ogg_page.h"
 #include "audio/tag_codecs.h"
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
 

@@ -9,8 +9,7 @@ static const struct {
     [ACE_F64] = {"F64", 1, 8},       [ACE_I8] = {"I8", 1, 1},         [ACE_U8] = {"U8", 1, 1},
     [ACE_I16] = {"I16", 1, 2},       [ACE_I32] = {"I32", 1, 4},       [ACE_I64] = {"I64", 1, 8},
     [ACE_BOOL] = {"BOOL", 1, 1},     [ACE_Q8_0] = {"Q8_0", 32, 34},   [ACE_Q4_K] = {"Q4_K", 256, 144},
-    [ACE_Q5_K] = {"Q5_K", 256, 176}, [ACE_Q6_K] = {"Q6_K", 256, 210},
-    [ACE_UNSUPPORTED] = {"unsupported", 1, 0},
+    [ACE_Q5_K] = {"Q5_K", 256, 176}, [ACE_Q6_K] = {"Q6_K", 256, 210}, [ACE_UNSUPPORTED] = {"unsupported", 1, 0},
 };
 
 const char *ace_dtype_name(ace_dtype dtype)

@@ -163,8 +163,7 @@ static bool fail_exists(ace_error *error, const char *path)
                     "'%s' exists already and is not overwritten: choose another name or pass --force", path);
 }
 
-/* The directory part of a path, "." if it has none; caller frees. */
-static char *directory_of(const char *path, ace_error *error)
+char *ace_path_directory(const char *path, ace_error *error)
 {
     const char *slash = strrchr(path, '/');
     ace_text directory = {0};
@@ -188,7 +187,7 @@ static int open_nameless(const char *directory)
 static int open_temporary(const char *path, char **name, ace_error *error)
 {
     *name = NULL;
-    char *directory = directory_of(path, error);
+    char *directory = ace_path_directory(path, error);
     if (!directory) return -1;
     bool refused = ace_fault_hit();
     int fd = refused ? (errno = EIO, -1) : open_nameless(directory);

@@ -23,6 +23,9 @@ bool ace_path_is_directory(const char *path);
 /* "a/b" from "a" and "b"; caller frees. */
 char *ace_path_join(const char *directory, const char *name, ace_error *error);
 
+/* The directory part of a path, "." if it has none; caller frees. */
+char *ace_path_directory(const char *path, ace_error *error);
+
 /* The names in a directory, sorted bytewise, "." and ".." left out. Free with ace_names_free(). */
 typedef struct ace_names {
     char **names;

@@ -1,7 +1,7 @@
 /* Elements of every type as float32. Block layouts and formulas are those of ggml's reference (ggml-quants): each
  * value is the product written in the comment, computed in float32 in this order. */
+#include "base/bytes.h"
 #include "base/dtype.h"
-#include "formats/bytes.h"
 #include "formats/tensors_build.h"
 
 /* ace_f16_to_f32 without branches, so that loops over it become vector code. */
@@ -20,12 +20,12 @@ static inline float half(uint16_t v)
 
 static void from_f16(const uint8_t *data, int64_t count, float *values)
 {
-    for (int64_t i = 0; i < count; i++) values[i] = half(bytes_u16(data + 2 * i));
+    for (int64_t i = 0; i < count; i++) values[i] = half(bytes_le16(data + 2 * i));
 }
 
 static void from_bf16(const uint8_t *data, int64_t count, float *values)
 {
-    for (int64_t i = 0; i < count; i++) values[i] = ace_bf16_to_f32(bytes_u16(data + 2 * i));
+    for (int64_t i = 0; i < count; i++) values[i] = ace_bf16_to_f32(bytes_le16(data + 2 * i));
 }
 
 static void from_f64(const uint8_t *data, int64_t count, float *values)
@@ -41,7 +41,7 @@ static void from_f64(const uint8_t *data, int64_t count, float *values)
 static void from_q8_0(const uint8_t *data, int64_t count, float *values)
 {
     for (int64_t i = 0; i < count; i += 32, data += 34, values += 32) {
-        float d = half(bytes_u16(data));
+        float d = half(bytes_le16(data));
         for (int j = 0; j < 32; j++) values[j] = (float)(int8_t)data[2 + j] * d;
     }
 }
@@ -67,7 +67,7 @@ static inline void scale_min(const uint8_t *scales, int j, float *scale, float *
 static void from_q4_k(const uint8_t *data, int64_t count, float *values)
 {
     for (int64_t i = 0; i < count; i += 256, data += 144) {
-        float d = half(bytes_u16(data)), dmin = half(bytes_u16(data + 2));
+        float d = half(bytes_le16(data)), dmin = half(bytes_le16(data + 2));
         for (int j = 0; j < 8; j++, values += 32) {
             float scale, min;
             scale_min(data + 4, j, &scale, &min);
@@ -84,7 +84,7 @@ static void from_q4_k(const uint8_t *data, int64_t count, float *values)
 static void from_q5_k(const uint8_t *data, int64_t count, float *values)
 {
     for (int64_t i = 0; i < count; i += 256, data += 176) {
-        float d = half(bytes_u16(data)), dmin = half(bytes_u16(data + 2));
+        float d = half(bytes_le16(data)), dmin = half(bytes_le16(data + 2));
         const uint8_t *h = data + 16;
         for (int j = 0; j < 8; j++, values += 32) {
             float scale, min;
@@ -103,7 +103,7 @@ static void from_q5_k(const uint8_t *data, int64_t count, float *values)
 static void from_q6_k(const uint8_t *data, int64_t count, float *values)
 {
     for (int64_t i = 0; i < count; i += 256, data += 210) {
-        float d = half(bytes_u16(data + 208));
+        float d = half(bytes_le16(data + 208));
         for (int part = 0; part < 8; part++, values += 32) {
             int k = part & 3;
             const uint8_t *ql = data + 64 * (part / 4) + 32 * (k & 1), *qh = data + 128 + 32 * (part / 4);
@@ -126,13 +126,13 @@ static void from_integers(ace_dtype dtype, const uint8_t *data, int64_t count, f
             values[i] = (float)(int8_t)data[i];
             break;
         case ACE_I16:
-            values[i] = (float)(int16_t)bytes_u16(data + 2 * i);
+            values[i] = (float)(int16_t)bytes_le16(data + 2 * i);
             break;
         case ACE_I32:
-            values[i] = (float)(int32_t)bytes_u32(data + 4 * i);
+            values[i] = (float)(int32_t)bytes_le32(data + 4 * i);
             break;
         case ACE_I64:
-            values[i] = (float)(int64_t)bytes_u64(data + 8 * i);
+            values[i] = (float)(int64_t)bytes_le64(data + 8 * i);
             break;
         case ACE_BOOL:
             values[i] = data[i] ? 1.0f : 0.0f;

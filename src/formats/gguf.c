@@ -6,9 +6,9 @@
  * general.alignment (32); data, each tensor at its offset from here
  *
  * Counts and lengths are checked against the bytes that are left before anything is allocated for them. */
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "formats/bytes.h"
 #include "formats/tensors_build.h"
 
 #include <stdio.h>
@@ -75,14 +75,14 @@ static const uint8_t *take(cursor *c, size_t n, ace_error *error)
 static bool take_u32(cursor *c, uint32_t *value, ace_error *error)
 {
     const uint8_t *p = take(c, 4, error);
-    if (p) *value = bytes_u32(p);
+    if (p) *value = bytes_le32(p);
     return p != NULL;
 }
 
 static bool take_u64(cursor *c, uint64_t *value, ace_error *error)
 {
     const uint8_t *p = take(c, 8, error);
-    if (p) *value = bytes_u64(p);
+    if (p) *value = bytes_le64(p);
     return p != NULL;
 }
 
@@ -112,20 +112,20 @@ double gguf_number(uint32_t type, const uint8_t *p)
     case GGUF_I8:
         return (int8_t)p[0];
     case GGUF_U16:
-        return bytes_u16(p);
+        return bytes_le16(p);
     case GGUF_I16:
-        return (int16_t)bytes_u16(p);
+        return (int16_t)bytes_le16(p);
     case GGUF_U32:
-        return bytes_u32(p);
+        return bytes_le32(p);
     case GGUF_I32:
-        return (int32_t)bytes_u32(p);
+        return (int32_t)bytes_le32(p);
     case GGUF_F32:
         memcpy(&single, p, sizeof single);
         return (double)single;
     case GGUF_U64:
-        return (double)bytes_u64(p);
+        return (double)bytes_le64(p);
     case GGUF_I64:
-        return (double)(int64_t)bytes_u64(p);
+        return (double)(int64_t)bytes_le64(p);
     case GGUF_F64:
         memcpy(&number, p, sizeof number);
         return number;

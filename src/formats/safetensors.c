@@ -4,9 +4,9 @@
  *
  * Offsets count from the end of the header. As in the reference reader the tensors must cover the data without gap or
  * overlap, so that a file cut short, or one with a hidden part, is noticed when it is opened. */
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
-#include "formats/bytes.h"
 #include "formats/json.h"
 #include "formats/tensors_build.h"
 
@@ -151,7 +151,7 @@ static bool check_cover(const tensors_file *file, extent *ranges, size_t count, 
 
 bool safetensors_parse(ace_tensors *tensors, const tensors_file *file, ace_error *error)
 {
-    uint64_t header = file->size >= 8 ? bytes_u64(file->data) : 0;
+    uint64_t header = file->size >= 8 ? bytes_le64(file->data) : 0;
     if (header < 2 || header > HEADER_LIMIT || header > file->size - 8)
         return tensors_damaged(error, file->path,
                                "its header is said to have %llu bytes, but the file has %zu (limit %d)",

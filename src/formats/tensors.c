@@ -1,9 +1,9 @@
 #include "formats/tensors.h"
 
+#include "base/bytes.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/text.h"
-#include "formats/bytes.h"
 #include "formats/shards.h"
 #include "formats/tensors_build.h"
 
@@ -325,7 +325,7 @@ const char *tensors_metadata_array_string(const ace_tensors *tensors, const char
     const tensors_value *value = find_value(tensors, key, TENSORS_STRING_ARRAY);
     if (!value || i >= value->count) return NULL;
     const uint8_t *element = value->base + value->offsets[i];
-    *length = (size_t)bytes_u64(element);
+    *length = (size_t)bytes_le64(element);
     return (const char *)element + 8;
 }
 

@@ -1,7 +1,7 @@
 /* The zip file that torch.save() writes for one float32 tensor (dit.md 1.5): entries are stored, not compressed, so the
  * tensor is read where it lies. Of the pickle only the few bytes are read that give the tensor's shape. */
+#include "base/bytes.h"
 #include "base/error.h"
-#include "formats/bytes.h"
 #include "formats/tensors_build.h"
 
 #include <string.h>
@@ -48,21 +48,21 @@ static bool find_directory(const tensors_file *file, zip_directory *directory, a
     if (size >= END_SIZE) {
         size_t last = size - END_SIZE, lowest = last > COMMENT_LIMIT ? last - COMMENT_LIMIT : 0;
         for (size_t at = last; !end; at--) {
-            if (bytes_u32(data + at) == 0x06054b50u) end = at; /* "PK\5\6" */
+            if (bytes_le32(data + at) == 0x06054b50u) end = at; /* "PK\5\6" */
             if (at == lowest) break;
         }
     }
     if (!end) return tensors_damaged(error, file->path, "the end of the zip file is missing");
-    directory->left = bytes_u16(data + end + 10);
-    uint64_t offset = bytes_u32(data + end + 16);
+    directory->left = bytes_le16(data + end + 10);
+    uint64_t offset = bytes_le32(data + end + 16);
     if (offset == 0xffffffffu || directory->left == 0xffffu) {
         uint64_t at = 0;
         if (end >= LOCATOR_SIZE && memcmp(data + end - LOCATOR_SIZE, "PK\6\7", 4) == 0)
-            at = bytes_u64(data + end - LOCATOR_SIZE + 8);
+            at = bytes_le64(data + end - LOCATOR_SIZE + 8);
         if (size < END64_SIZE || at > size - END64_SIZE || memcmp(data + at, "PK\6\6", 4) != 0)
             return tensors_damaged(error, file->path, "the zip64 directory is missing");
-        directory->left = bytes_u64(data + at + 32);
-        offset = bytes_u64(data + at + 48);
+        directory->left = bytes_le64(data + at + 32);
+        offset = bytes_le64(data + at + 48);
     }
     if (offset > end) return tensors_damaged(error, file->path, "the zip directory lies outside the file");
     directory->offset = (size_t)offset;
@@ -78,22 +78,22 @@ static bool next_entry(const tensors_file *file, zip_directory *directory, zip_e
     if (size < ENTRY_SIZE || at > size - ENTRY_SIZE || memcmp(data + at, "PK\1\2", 4) != 0)
         return tensors_damaged(error, file->path, "no zip directory entry at byte %zu", at);
     const uint8_t *p = data + at;
-    size_t name = bytes_u16(p + 28), rest = (size_t)bytes_u16(p + 30) + bytes_u16(p + 32);
+    size_t name = bytes_le16(p + 28), rest = (size_t)bytes_le16(p + 30) + bytes_le16(p + 32);
     if (name + rest > size - ENTRY_SIZE - at)
         return tensors_damaged(error, file->path, "the zip directory entry at byte %zu is cut short", at);
-    *entry = (zip_entry){.name = p + ENTRY_SIZE, .name_length = name, .size = bytes_u32(p + 20)};
-    entry->crc = bytes_u32(p + 16);
+    *entry = (zip_entry){.name = p + ENTRY_SIZE, .name_length = name, .size = bytes_le32(p + 20)};
+    entry->crc = bytes_le32(p + 16);
     directory->offset = at + ENTRY_SIZE + name + rest;
     directory->left--;
-    if (bytes_u16(p + 10) != 0 || (bytes_u16(p + 8) & 1) || bytes_u32(p + 24) != entry->size)
+    if (bytes_le16(p + 10) != 0 || (bytes_le16(p + 8) & 1) || bytes_le32(p + 24) != entry->size)
         return tensors_damaged(error, file->path,
                                "its entry at byte %zu is compressed or encrypted, which torch.save "
                                "never does",
                                at);
-    size_t local = bytes_u32(p + 42);
+    size_t local = bytes_le32(p + 42);
     if (size < LOCAL_SIZE || local > size - LOCAL_SIZE || memcmp(data + local, "PK\3\4", 4) != 0)
         return tensors_damaged(error, file->path, "no zip entry at byte %zu", local);
-    size_t start = local + LOCAL_SIZE + bytes_u16(data + local + 26) + bytes_u16(data + local + 28);
+    size_t start = local + LOCAL_SIZE + bytes_le16(data + local + 26) + bytes_le16(data + local + 28);
     if (start > size || entry->size > size - start)
         return tensors_damaged(error, file->path, "the zip entry at byte %zu reaches beyond the end", local);
     entry->offset = start;
@@ -137,7 +137,7 @@ static bool pickle_int(const zip_entry *pickle, size_t *at, int64_t *value)
     size_t left = pickle->size - *at;
     size_t n = left < 2 ? 0 : p[0] == PICKLE_BININT1 ? 1 : p[0] == PICKLE_BININT2 ? 2 : p[0] == PICKLE_BININT ? 4 : 0;
     if (n == 0 || left < 1 + n) return false;
-    *value = n == 1 ? p[1] : n == 2 ? bytes_u16(p + 1) : (int32_t)bytes_u32(p + 1);
+    *value = n == 1 ? p[1] : n == 2 ? bytes_le16(p + 1) : (int32_t)bytes_le32(p + 1);
     *at += 1 + n;
     return true;
 }

@@ -37,18 +37,6 @@ static bool ends_with(const char *name, const char *ending)
     return n > e && strcmp(name + n - e, ending) == 0;
 }
 
-/* The directory part of a path, "." if it has none; caller frees. */
-static char *directory_of(const char *path, ace_error *error)
-{
-    const char *slash = strrchr(path, '/');
-    ace_text directory = {0};
-    if (!slash)
-        ace_text_add(&directory, ".");
-    else
-        ace_text_bytes(&directory, path, slash == path ? 1 : (size_t)(slash - path));
-    return ace_text_take(&directory, error);
-}
-
 static bool add_model(checkpoint_scan *scan, const found_model *model, const char *path, ace_error *error)
 {
     found_model *grown = ace_realloc(scan->models, scan->count + 1, sizeof *grown, "a list of models", error);
@@ -57,7 +45,7 @@ static bool add_model(checkpoint_scan *scan, const found_model *model, const cha
     found_model *added = &grown[scan->count];
     *added = *model;
     added->path = ace_strdup(path, error);
-    added->directory = directory_of(path, error);
+    added->directory = ace_path_directory(path, error);
     scan->count++;
     return added->path && added->directory;
 }
