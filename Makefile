@@ -14,7 +14,7 @@ song: all
 
 all:
 	@tools/setup.sh build
-	cmake --preset release >/dev/null
+	cmake --preset release -DACE_TESTS=OFF >/dev/null
 	cmake --build $(BUILD) -j $(JOBS)
 
 check:
@@ -26,7 +26,7 @@ check:
 	+$(MAKE) test
 
 test:
-	cmake --preset release >/dev/null
+	cmake --preset release -DACE_TESTS=ON >/dev/null
 	cmake --build $(BUILD) -j $(JOBS)
 	ctest --test-dir $(BUILD) --output-on-failure
 

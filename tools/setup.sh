@@ -2,7 +2,7 @@
 # Installs the distribution's packages that are missing, after asking. Usage: tools/setup.sh build|check
 set -eu
 
-packages="gcc g++ make cmake pkg-config libjansson-dev libsndfile1-dev libutf8proc-dev libxxhash-dev"
+packages="gcc libc6-dev make cmake pkg-config libjansson-dev libsndfile1-dev libutf8proc-dev libxxhash-dev"
 [ "${1:-build}" = check ] && packages="$packages git clang clang-format libclang-rt-dev libcmocka-dev"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
