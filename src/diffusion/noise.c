@@ -2,7 +2,7 @@
  * torch's CPU generator is in noise_torch_cpu.c. */
 #include "diffusion/noise.h"
 
-#include "diffusion/philox.h"
+#include "base/philox.h"
 #include "diffusion/portable_math.h"
 
 #include <math.h>

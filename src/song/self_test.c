@@ -2,8 +2,8 @@
  * every instruction set must get them exactly right. */
 #include "base/error.h"
 #include "base/memory.h"
+#include "base/philox.h"
 #include "device/device.h"
-#include "diffusion/philox.h"
 
 #include <acestep.h>
 

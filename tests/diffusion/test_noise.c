@@ -1,7 +1,7 @@
 /* The generators against their known answers, torch and an independent float64 implementation. */
+#include "base/philox.h"
 #include "diffusion/mt19937.h"
 #include "diffusion/noise.h"
-#include "diffusion/philox.h"
 #include "goldens.h"
 
 static void words_of(const json_t *object, const char *key, uint32_t *words)

@@ -1,7 +1,7 @@
 /* philox.h - the counter-based generator Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3",
  * SC11): 128 bits of counter and 64 of key give 128 random bits, with no state in between. */
-#ifndef ACE_DIFFUSION_PHILOX_H
-#define ACE_DIFFUSION_PHILOX_H
+#ifndef ACE_BASE_PHILOX_H
+#define ACE_BASE_PHILOX_H
 
 #include <stdint.h>
 

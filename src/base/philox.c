@@ -1,5 +1,5 @@
 /* philox.c - see philox.h. */
-#include "diffusion/philox.h"
+#include "base/philox.h"
 
 void philox4x32_10(const uint32_t counter[4], const uint32_t key[2], uint32_t random[4])
 {
