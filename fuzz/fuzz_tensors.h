@@ -59,7 +59,7 @@ static inline void fuzz_tensors(const uint8_t *data, size_t size,
         fuzz_read(tensor);
     }
     fuzz_metadata(tensors);
-    tensors_hash(tensors, hex);
+    tensors_hash(tensors, hex, NULL);
     tensors_close(tensors);
 }
 

@@ -357,12 +357,24 @@ static const tensors_file *next_file(const ace_tensors *tensors, const tensors_f
     return next;
 }
 
-void tensors_hash(const ace_tensors *tensors, char hex[33])
+/* Adds a file's bytes to the hash, looking at *stop often enough to end within a fraction of a second. */
+static bool hash_file(XXH3_state_t *state, const tensors_file *file, const atomic_bool *stop)
+{
+    enum { PIECE = 8 << 20 };
+    for (size_t at = 0; at < file->size; at += PIECE) {
+        if (stop && atomic_load(stop)) return false;
+        size_t n = file->size - at < PIECE ? file->size - at : PIECE;
+        XXH3_128bits_update(state, file->data + at, n);
+    }
+    return true;
+}
+
+bool tensors_hash(const ace_tensors *tensors, char hex[33], const atomic_bool *stop)
 {
     XXH3_state_t state;
     XXH3_128bits_reset(&state);
     for (const tensors_file *file = next_file(tensors, NULL); file; file = next_file(tensors, file))
-        if (file->size) XXH3_128bits_update(&state, file->data, file->size);
+        if (!hash_file(&state, file, stop)) return false;
     for (size_t i = 0; i < tensors->count; i++) {
         const ace_tensor *tensor = &tensors->tensors[i];
         if (tensor->data) continue;
@@ -375,4 +387,5 @@ void tensors_hash(const ace_tensors *tensors, char hex[33])
     XXH128_canonical_t digest;
     XXH128_canonicalFromHash(&digest, XXH3_128bits_digest(&state));
     for (size_t i = 0; i < sizeof digest.digest; i++) snprintf(hex + 2 * i, 3, "%02x", digest.digest[i]);
+    return true;
 }

@@ -15,6 +15,8 @@
 
 #include <acestep.h>
 
+#include <stdatomic.h>
+
 enum { TENSOR_MAX_RANK = 8 };
 
 typedef struct ace_tensor {
@@ -60,8 +62,9 @@ const char *tensors_metadata_array_string(const ace_tensors *tensors, const char
 bool tensors_metadata_array_number(const ace_tensors *tensors, const char *key, size_t i, double *value);
 
 /* XXH3-128 over the content of all files, in the order of their names without directories: identifies the weights.
- * Hex, 32 digits. Of a synthetic set: over the descriptions of its tensors. */
-void tensors_hash(const ace_tensors *tensors, char hex[33]);
+ * Hex, 32 digits. Of a synthetic set: over the descriptions of its tensors. Gigabytes may have to come from a disk:
+ * when *stop (NULL: never) becomes true it gives up and returns false. */
+bool tensors_hash(const ace_tensors *tensors, char hex[33], const atomic_bool *stop);
 
 /* A set without files whose tensors are made of random numbers when they are read: real dimensions without a download,
  * for benchmarks. */

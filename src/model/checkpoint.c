@@ -378,16 +378,17 @@ bool checkpoint_silence(const ace_checkpoint *checkpoint, int64_t first, int64_t
     return true;
 }
 
-void checkpoint_hash(const ace_checkpoint *checkpoint, char hex[33])
+bool checkpoint_hash(const ace_checkpoint *checkpoint, char hex[33], const atomic_bool *stop)
 {
     char parts[33] = {0};
     XXH128_hash_t hash = XXH3_128bits("", 0);
     for (size_t i = 0; i < checkpoint->file_count; i++) {
-        tensors_hash(checkpoint->files[i], parts);
+        if (!tensors_hash(checkpoint->files[i], parts, stop)) return false;
         char both[16 + 32];
         memcpy(both, &hash, sizeof hash);
         memcpy(both + sizeof hash, parts, 32);
         hash = XXH3_128bits(both, sizeof both);
     }
     snprintf(hex, 33, "%016llx%016llx", (unsigned long long)hash.high64, (unsigned long long)hash.low64);
+    return true;
 }

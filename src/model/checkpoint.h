@@ -58,7 +58,7 @@ bool checkpoint_silence(const ace_checkpoint *checkpoint, int64_t first, int64_t
 struct ace_tokenizer *checkpoint_tokenizer(const ace_checkpoint *checkpoint, ace_error *error);
 
 /* Identifies the weights of all parts and the silence latent, wherever the files lie: 32 hex digits. Reads every byte
- * of them. */
-void checkpoint_hash(const ace_checkpoint *checkpoint, char hex[33]);
+ * of them; false when *stop (NULL: never) became true meanwhile. */
+bool checkpoint_hash(const ace_checkpoint *checkpoint, char hex[33], const atomic_bool *stop);
 
 #endif

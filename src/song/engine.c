@@ -82,10 +82,11 @@ void ace_engine_stop(ace_engine *engine)
     atomic_store(&engine->stop, true);
 }
 
-const char *engine_hash(ace_engine *engine)
+bool engine_hash(ace_engine *engine, ace_error *error)
 {
-    if (!engine->hash[0]) checkpoint_hash(engine->checkpoint, engine->hash);
-    return engine->hash;
+    if (engine->hash[0] || checkpoint_hash(engine->checkpoint, engine->hash, &engine->stop)) return true;
+    atomic_store(&engine->stop, false);
+    return ace_fail(error, ACE_CANCELLED, "stopped");
 }
 
 ace_engine_info ace_engine_get_info(const ace_engine *engine)

@@ -12,11 +12,11 @@ struct ace_engine {
     pipeline pipeline;
     void (*warning)(void *user, const char *sentence);
     void *user;
-    char hash[33]; /* of the weights, "" until it was asked for */
+    char hash[33]; /* of the weights, "" before engine_hash() */
 };
 
-/* The model's hash, computed at the first call. */
-const char *engine_hash(ace_engine *engine);
+/* Makes sure that engine->hash is known. False when the engine was stopped meanwhile. */
+bool engine_hash(ace_engine *engine, ace_error *error);
 
 /* A run as files and others need it: `latents` is for tests, the rest as in ace_generate. */
 bool engine_generate(ace_engine *engine, const ace_request *request, const ace_callbacks *callbacks,

@@ -116,7 +116,7 @@ static char *describe(const output_run *o, int item, ace_error *error)
     if (!request) return NULL;
     provenance p = {.request = request,
                     .model = info.checkpoint,
-                    .model_hash = engine_hash(o->engine),
+                    .model_hash = o->engine->hash,
                     .precision = info.precision,
                     .synthetic = info.random_weights,
                     .frames = o->spool.frames,
@@ -223,6 +223,10 @@ bool ace_generate_files(ace_engine *engine, const ace_request *request, const ac
     if (!audio_format_choose(output->path, format, &o.format, error) || !audio_format_check(o.format, error) ||
         !check_targets(output, (int)request_integer(request, FIELD_BATCH_SIZE, 1), error))
         return false;
+    /* the first reading of the files, from the disk perhaps: loading them afterwards is quick */
+    if (o.callbacks->progress)
+        o.callbacks->progress(o.callbacks->user, &(ace_progress){.stage = ACE_STAGE_LOAD, .total = 1, .remaining = -1});
+    if (!engine_hash(engine, error)) return false;
     ace_callbacks own = {.user = &o, .progress = pass_progress, .warning = pass_warning, .audio = take_audio};
     bool ok = ace_generate(engine, request, &own, result, error);
     audio_spool_close(&o.spool);
