@@ -60,6 +60,7 @@ typedef struct cli_progress {
     double last; /* seconds at which the line was last drawn */
     ace_stage stage;
     bool begun, drawn;
+    unsigned announced; /* stages named so far where there is no terminal: a bit each */
 } cli_progress;
 
 void cli_progress_begin(cli_progress *progress, bool json, bool quiet);

@@ -162,7 +162,8 @@ void cli_progress_show(cli_progress *progress, const ace_progress *p)
         return;
     } else if (progress->terminal) {
         show_line(progress, p);
-    } else if (new_stage) {
+    } else if (!(progress->announced & 1u << p->stage)) {
+        progress->announced |= 1u << p->stage;
         fprintf(stderr, "%s (%.1f s)\n", ace_stage_name(p->stage), p->elapsed);
     }
 }
