@@ -31,6 +31,7 @@ typedef struct ace_backend_ops {
                            int64_t first_position);
     void (*attention)(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape);
     void (*embed)(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
+    void (*logits)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids);
     void (*copy)(ace_device *dev, ace_mat y, ace_mat x);
     void (*add)(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
     void (*silu)(ace_device *dev, ace_mat y, ace_mat x);

@@ -416,6 +416,20 @@ void ace_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_
     if (proceed(dev, fits && (ids || dev->meter), "ace_embed", count)) dev->ops->embed(dev, y, table, ids, count);
 }
 
+void ace_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids,
+                int64_t count)
+{
+    if (!running(dev) || !require(dev, table && table->desc.kind == ACE_WEIGHT_TABLE, "ace_logits", "no table")) return;
+    int64_t n = table->desc.n, k = table->desc.k;
+    bool fits = x.dtype == ACE_F32 && y.dtype == ACE_F32 && count >= 0 && is(x, y.rows, k) && is(y, y.rows, count) &&
+                (ids || inside(first, count, n));
+    for (int64_t i = 0; fits && ids && i < count; i++) fits = ids[i] >= 0 && ids[i] < n;
+    if (fits)
+        count_work(dev, 2.0 * (double)y.rows * (double)count * (double)k,
+                   (double)(count * k) * (double)ace_dtype_block_bytes(table->dtype) + mat_bytes(x) + mat_bytes(y));
+    if (proceed(dev, fits, "ace_logits", y.rows) && count > 0) dev->ops->logits(dev, y, x, table, first, ids);
+}
+
 void ace_copy(ace_device *dev, ace_mat y, ace_mat x)
 {
     bool fits = f32_or_act(dev, x) && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols);

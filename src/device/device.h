@@ -221,6 +221,11 @@ void ace_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, 
 /* y[i] = table[ids[i]]. ids: host memory, each in [0, N). y: F32 or act dtype. */
 void ace_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
 
+/* y[m][i] = x[m] . table[ids[i]] for `count` rows of an embedding table, which is a language model's head where input
+ * and output share it. ids: host memory, each in [0, N); NULL: the rows [first, first + count). x, y: F32. */
+void ace_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids,
+                int64_t count);
+
 /* y = x, converting; shapes agree. */
 void ace_copy(ace_device *dev, ace_mat y, ace_mat x);
 

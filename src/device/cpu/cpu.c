@@ -77,6 +77,7 @@ static const ace_backend_ops cpu_ops = {
     .head_norm_rope = cpu_head_norm_rope,
     .attention = cpu_attention,
     .embed = cpu_embed,
+    .logits = cpu_logits,
     .copy = cpu_copy,
     .add = cpu_add,
     .silu = cpu_silu,

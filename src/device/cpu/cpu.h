@@ -80,6 +80,7 @@ void cpu_rms_norm(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, fl
 void cpu_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weight *w, float eps, ace_mat rope,
                         int64_t first_position);
 void cpu_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
+void cpu_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids);
 void cpu_copy(ace_device *dev, ace_mat y, ace_mat x);
 void cpu_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
 void cpu_silu(ace_device *dev, ace_mat y, ace_mat x);

@@ -14,7 +14,7 @@
 
 enum {
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
-    GROUP = 8,        /* most panels of a task */
+    GROUP = 16,       /* most panels of a task */
     FETCH_ROWS = 6,   /* how far ahead of being copied rows of x are fetched */
 };
 
@@ -101,8 +101,10 @@ static void multiply_chunk(const product *p, buffers *own, int64_t panel, float 
     }
     int64_t tiles = cpu_divide_up(rows, kernels->mr);
     size_t tile_bytes = (size_t)(kernels->mr * k->length) * ace_dtype_block_bytes(p->multiplied);
-    /* The panel's next chunk follows this one in memory: each tile asks for its share of it. */
-    const char *soon = stored + k->bytes;
+    /* Each tile asks for its share of the panel's next chunk, which follows this one in memory; after the last chunk,
+     * of the panel that the next task will likely begin with. */
+    bool last = k->at + k->bytes == p->panel_bytes;
+    const char *soon = stored + (last ? (size_t)p->group * p->panel_bytes - k->at : k->bytes);
     for (int64_t tile = 0; tile < tiles; tile++)
         p->kernel(c + tile * kernels->mr * CPU_NR, CPU_NR, (const char *)own->a + (size_t)tile * tile_bytes, k->length,
                   (int)cpu_min(kernels->mr, rows - tile * kernels->mr), k->length, b, k->at > 0,

@@ -13,7 +13,8 @@ enum {
     CPU_KC = 256,    /* most products of an element in one kernel call: a panel of these fits the first-level cache */
     CPU_MR_MAX = 12, /* most rows of a tile, over all instruction sets */
     CPU_SOON = 8,    /* bytes fetched ahead per step of k */
-    CPU_KEYS = 64    /* keys of an attention block */
+    CPU_KEYS = 64,   /* keys of an attention block */
+    CPU_DOTS = 4     /* most rows on either side of `dots` */
 };
 
 /* C[count][32] (+)= A[count][length] . B, the matrix micro-kernel.
@@ -59,6 +60,10 @@ typedef struct cpu_kernels {
     void (*head_norm_rope)(void *x, ace_dtype dtype, const float *w, float eps, const float *angles, int64_t n);
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*silu)(void *y, ace_dtype to, const float *x, int64_t n);
+    /* y[m][n] = x[m] . w[n] over k values: `rows` <= CPU_DOTS rows of x, `count` <= CPU_DOTS rows w of type `dtype`.
+     * The order of the sum depends on k alone. */
+    void (*dots)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
+                 ace_dtype dtype, int64_t k);
 
     /* Attention. keys_pack: `count` <= 32 rows of n values, `stride` apart, become the panel [n][32] of float32 (the
      * transpose), missing rows zero. values_pack: `count` rows of n values become panels [n / 32][rows][32], missing
