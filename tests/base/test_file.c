@@ -1,5 +1,6 @@
 #include "base/file.h"
 #include "base/memory.h"
+#include "support/place.h"
 
 #include <fcntl.h>
 #include <setjmp.h>
@@ -12,37 +13,10 @@
 
 #include <cmocka.h>
 
-static char directory[64];
-
-static int make_directory(void **state)
-{
-    (void)state;
-    snprintf(directory, sizeof directory, "/tmp/acestep-test-XXXXXX");
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", directory);
-    return system(command);
-}
-
-static size_t files_in_directory(void)
-{
-    ace_names names;
-    ace_error error = {0};
-    assert_true(ace_list_directory(directory, &names, &error));
-    size_t count = names.count;
-    ace_names_free(&names);
-    return count;
-}
-
 static char *in_directory(const char *name)
 {
     ace_error error = {0};
-    char *path = ace_path_join(directory, name, &error);
+    char *path = ace_path_join(place, name, &error);
     assert_non_null(path);
     return path;
 }
@@ -78,10 +52,10 @@ static void a_file_appears_complete_or_not_at_all(void **state)
     assert_false(ace_path_exists(path));
     ace_new_file_abandon(&file);
     ace_new_file_abandon(&file);
-    assert_int_equal(files_in_directory(), 0);
+    assert_int_equal(files_in_place(), 0);
     write_file(path, "whole", false);
     assert_content(path, "whole");
-    assert_int_equal(files_in_directory(), 1);
+    assert_int_equal(files_in_place(), 1);
     unlink(path);
     free(path);
 }
@@ -106,7 +80,7 @@ static void an_existing_file_is_never_overwritten_unasked(void **state)
     write_file(path, "theirs", false);
     assert_false(ace_new_file_commit(&file, &error));
     assert_content(path, "theirs");
-    assert_int_equal(files_in_directory(), 1);
+    assert_int_equal(files_in_place(), 1);
     unlink(path);
     free(path);
 }
@@ -140,7 +114,7 @@ static void every_injected_fault_is_an_error_and_leaves_nothing(void **state)
         ace_new_file_abandon(&file);
         if (!done) {
             assert_int_not_equal(error.status, ACE_OK);
-            assert_int_equal(files_in_directory(), 0);
+            assert_int_equal(files_in_place(), 0);
         }
         assert_in_range(n, 1, 100);
     }
@@ -158,11 +132,11 @@ static void missing_and_odd_files_are_named(void **state)
     assert_int_equal(error.status, ACE_ERROR_IO);
     assert_non_null(strstr(error.message, "/nonexistent/file"));
     error = (ace_error){0};
-    assert_false(ace_map_open(&map, directory, &error));
+    assert_false(ace_map_open(&map, place, &error));
     assert_non_null(strstr(error.message, "not a regular file"));
     error = (ace_error){0};
     ace_new_file file;
-    assert_false(ace_new_file_begin(&file, directory, true, &error));
+    assert_false(ace_new_file_begin(&file, place, true, &error));
     assert_non_null(strstr(error.message, "is a directory"));
     error = (ace_error){0};
     assert_false(ace_new_file_begin(&file, "/nonexistent/place/song", false, &error));
@@ -176,7 +150,7 @@ static void a_spool_leaves_no_name(void **state)
     ace_error error = {0};
     int fd = ace_spool_open(path, &error);
     assert_true(fd >= 0);
-    assert_int_equal(files_in_directory(), 0);
+    assert_int_equal(files_in_place(), 0);
     close(fd);
     free(path);
 }
@@ -191,5 +165,5 @@ int main(void)
         cmocka_unit_test(missing_and_odd_files_are_named),
         cmocka_unit_test(a_spool_leaves_no_name),
     };
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, make_place, remove_place);
 }

@@ -4,40 +4,14 @@
 #include "base/memory.h"
 #include "formats/tensors.h"
 #include "song/song_fixture.h"
+#include "support/place.h"
 
 #include <fcntl.h>
 #include <unistd.h>
 
-static char directory[64];
-
-static int make_directory(void **state)
-{
-    (void)state;
-    snprintf(directory, sizeof directory, "/tmp/acestep-test-XXXXXX");
-    return mkdtemp(directory) ? 0 : -1;
-}
-
-static int remove_directory(void **state)
-{
-    (void)state;
-    char command[128];
-    snprintf(command, sizeof command, "rm -rf '%s'", directory);
-    return system(command);
-}
-
-static size_t files_in_directory(void)
-{
-    ace_names names;
-    ace_error error = {0};
-    assert_true(ace_list_directory(directory, &names, &error));
-    size_t count = names.count;
-    ace_names_free(&names);
-    return count;
-}
-
 static void song_path(char path[128])
 {
-    snprintf(path, 128, "%s/song.wav", directory);
+    snprintf(path, 128, "%s/song.wav", place);
 }
 
 static void clean(void)
@@ -78,7 +52,7 @@ static void every_refusal_of_the_system_is_an_error_without_a_file(void **state)
     ace_fault_arm(0);
     if (!whole_journey(&error)) fail_msg("%s", error.message);
     long calls = ace_fault_arm(0);
-    assert_int_equal(files_in_directory(), 2);
+    assert_int_equal(files_in_place(), 2);
     clean();
     assert_true(calls > TRIES);
     for (int i = 0; i < TRIES; i++) {
@@ -91,7 +65,7 @@ static void every_refusal_of_the_system_is_an_error_without_a_file(void **state)
         if (ok) fail_msg("fault %ld of %ld went unnoticed", n, calls);
         assert_int_not_equal(error.status, ACE_OK);
         assert_true(error.message[0] != '\0');
-        if (files_in_directory() != 0) fail_msg("fault %ld of %ld left a file: %s", n, calls, error.message);
+        if (files_in_place() != 0) fail_msg("fault %ld of %ld left a file: %s", n, calls, error.message);
     }
 }
 
@@ -130,13 +104,13 @@ static void a_stop_at_any_stage_leaves_nothing_and_the_engine_works_on(void **st
         if (ok) fail_msg("a stop during %s was not noticed", ace_stage_name(stages[i]));
         assert_true(s.stopped);
         assert_int_equal(error.status, ACE_CANCELLED);
-        assert_int_equal(files_in_directory(), 0);
+        assert_int_equal(files_in_place(), 0);
         ace_result_free(&result);
     }
     ace_error error = {0};
     ace_result result;
     if (!ace_generate_files(engine, request, &output, NULL, &result, &error)) fail_msg("%s", error.message);
-    assert_int_equal(files_in_directory(), 2);
+    assert_int_equal(files_in_place(), 2);
     assert_int_equal(result.planned_peak, result.measured_peak);
     ace_result_free(&result);
     clean();
@@ -196,9 +170,9 @@ static void exploding_weights_are_an_error_and_never_a_song(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         char command[1200], path[256], song[128];
         ace_error error = {0};
-        snprintf(command, sizeof command, "cp -r '%s/turbo' '%s/model'", TINY_CHECKPOINTS, directory);
+        snprintf(command, sizeof command, "cp -r '%s/turbo' '%s/model'", TINY_CHECKPOINTS, place);
         assert_int_equal(system(command), 0);
-        snprintf(path, sizeof path, "%s/model/%s", directory, cases[i].file);
+        snprintf(path, sizeof path, "%s/model/%s", place, cases[i].file);
         ace_tensors *tensors = tensors_open(path, &error);
         assert_non_null(tensors);
         const ace_tensor *tensor = tensors_find(tensors, cases[i].tensor);
@@ -206,7 +180,7 @@ static void exploding_weights_are_an_error_and_never_a_song(void **state)
         overwrite(tensor, 3e38f);
         tensors_close(tensors);
 
-        snprintf(path, sizeof path, "%s/model", directory);
+        snprintf(path, sizeof path, "%s/model", place);
         ace_engine_options options = {.model = path, .precision = "f32", .threads = 2};
         ace_engine *engine = ace_engine_open(&options, &error);
         if (!engine) fail_msg("%s", error.message);
@@ -221,9 +195,9 @@ static void exploding_weights_are_an_error_and_never_a_song(void **state)
         ace_result_free(&result);
         ace_request_free(request);
         ace_engine_close(engine);
-        snprintf(command, sizeof command, "rm -r '%s/model'", directory);
+        snprintf(command, sizeof command, "rm -r '%s/model'", place);
         assert_int_equal(system(command), 0);
-        assert_int_equal(files_in_directory(), 0);
+        assert_int_equal(files_in_place(), 0);
     }
 }
 
@@ -235,5 +209,5 @@ int main(void)
         cmocka_unit_test(a_listener_may_end_the_song),
         cmocka_unit_test(exploding_weights_are_an_error_and_never_a_song),
     };
-    return cmocka_run_group_tests(tests, make_directory, remove_directory);
+    return cmocka_run_group_tests(tests, make_place, remove_place);
 }
