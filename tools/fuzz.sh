@@ -4,7 +4,7 @@ set -eu
 directory=$1
 seconds=$2
 for fuzzer in "$directory"/fuzz_*; do
-    [ -x "$fuzzer" ] && [ -f "$fuzzer" ] || continue
+    if [ ! -x "$fuzzer" ] || [ ! -f "$fuzzer" ]; then continue; fi
     name=$(basename "$fuzzer")
     work=$(mktemp -d)
     trap 'rm -rf "$work"' EXIT

@@ -155,7 +155,7 @@ static void print_help(void)
            "    acestep --from song.flac -o again.flac\n"
            "    acestep --from song.flac --bpm 128 -o faster.flac\n"
            "  Less memory, same bytes; another model:\n"
-           "    acestep \"lo-fi beat\" --vae-window 25 --model ~/models/acestep-v15-xl-turbo\n"
+           "    acestep \"lo-fi beat\" --vae-window 25 --model Ace-Step1.5 --dit acestep-v15-xl-turbo\n"
            "\n"
            "Files and display\n");
     cli_print_options(options, OPTIONS);
