@@ -15,6 +15,7 @@
 enum {
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
     GROUP = 16,       /* most panels of a task */
+    FEW_ROWS = 16,    /* up to so many the expansion of a panel costs more than it saves */
     FETCH_ROWS = 6,   /* how far ahead of being copied rows of x are fetched */
 };
 
@@ -95,6 +96,10 @@ static void multiply_chunk(const product *p, buffers *own, int64_t panel, float 
     const cpu_kernels *kernels = p->cpu->kernels;
     const char *stored = (const char *)p->w->data + (size_t)panel * p->panel_bytes + k->at;
     const void *b = stored;
+    if (p->multiplied != p->w->dtype && rows <= FEW_ROWS && p->w->desc.taps == 1) {
+        kernels->gemm_pairs(c, CPU_NR, own->a, k->length, (int)rows, k->length, b, k->at > 0, stored + p->panel_bytes);
+        return;
+    }
     if (p->multiplied != p->w->dtype) {
         kernels->expand(own->b, b, k->taps, k->channels);
         b = own->b;

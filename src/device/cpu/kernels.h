@@ -43,6 +43,9 @@ typedef struct cpu_kernels {
     int mr;            /* rows of a full tile */
     cpu_gemm_kernel *gemm_f32;
     cpu_gemm_kernel *gemm_bf16; /* NULL: products of bf16 are expanded to float32 and use gemm_f32 */
+    /* gemm_f32 on a panel of bf16 in pairs [(length + 1) / 2][32][2], which it expands on its way: for so few rows that
+     * the panel is read only once. All of `soon` that is as long as `b` is fetched. The same bits as expand + gemm_f32. */
+    cpu_gemm_kernel *gemm_pairs;
     /* Expands `taps` times `length` bf16 values per column, packed in pairs, to the float32 form of a panel. */
     void (*expand)(float *panel, const uint16_t *pairs, int taps, int64_t length);
 

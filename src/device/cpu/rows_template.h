@@ -5,6 +5,8 @@
 #include "device/cpu/kernels.h"
 #include "device/cpu/vector.h"
 
+#include "device/cpu/few_rows_template.h"
+
 static vf apply_epilogue(vf p, const cpu_epilogue *e, int64_t m, int64_t col, int64_t n)
 {
     if (e->bias) p = vf_add(p, vf_load_n(e->bias + col, n));
@@ -125,72 +127,6 @@ static void silu_row(void *y, ace_dtype to, const float *x, int64_t n)
     for (int64_t i = 0; i < n; i += VF_LANES) vf_store_as(y, to, i, vf_silu(vf_load_n(x + i, n - i)), n - i);
 }
 
-#define DOTS_INLINE static inline __attribute__((always_inline))
-
-/* `rows`, `count` and `dtype` are constants wherever this is inlined, so that the sums live in registers. */
-DOTS_INLINE void dots_of(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
-                         ace_dtype dtype, int64_t k)
-{
-    vf sums[CPU_DOTS][CPU_DOTS];
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int c = 0; c < count; c++) sums[r][c] = vf_set1(0);
-    for (int64_t i = 0; i + VF_LANES <= k; i += VF_LANES) {
-        vf values[CPU_DOTS];
-#pragma GCC unroll 4
-        for (int c = 0; c < count; c++) values[c] = vf_load_as(w[c], dtype, i, VF_LANES);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            vf v = vf_load_n(x + r * ldx + i, VF_LANES);
-#pragma GCC unroll 4
-            for (int c = 0; c < count; c++) sums[r][c] = vf_fma(v, values[c], sums[r][c]);
-        }
-    }
-    int64_t left = k % VF_LANES, whole = k - left;
-#pragma GCC unroll 4
-    for (int r = 0; r < rows; r++)
-#pragma GCC unroll 4
-        for (int c = 0; c < count; c++) {
-            if (left > 0)
-                sums[r][c] =
-                    vf_fma(vf_load_n(x + r * ldx + whole, left), vf_load_as(w[c], dtype, whole, left), sums[r][c]);
-            y[r * ldy + c] = vf_sum(sums[r][c]);
-        }
-}
-
-DOTS_INLINE void dots_of_type(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w,
-                              int count, ace_dtype dtype, int64_t k)
-{
-    if (count < CPU_DOTS) {
-        for (int c = 0; c < count; c++)
-            for (int r = 0; r < rows; r++) dots_of(y + r * ldy + c, ldy, x + r * ldx, ldx, 1, w + c, 1, dtype, k);
-        return;
-    }
-    switch (rows) {
-    case 1:
-        dots_of(y, ldy, x, ldx, 1, w, CPU_DOTS, dtype, k);
-        break;
-    case 2:
-        dots_of(y, ldy, x, ldx, 2, w, CPU_DOTS, dtype, k);
-        break;
-    case 3:
-        dots_of(y, ldy, x, ldx, 3, w, CPU_DOTS, dtype, k);
-        break;
-    default:
-        dots_of(y, ldy, x, ldx, CPU_DOTS, w, CPU_DOTS, dtype, k);
-    }
-}
-
-static void dots_block(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
-                       ace_dtype dtype, int64_t k)
-{
-    if (dtype == ACE_BF16)
-        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_BF16, k);
-    else
-        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_F32, k);
-}
-
 static void scale_row(void *y, ace_dtype to, const float *x, float factor, int64_t n)
 {
     for (int64_t i = 0; i < n; i += VF_LANES)
@@ -248,4 +184,5 @@ static float softmax_row(float *s, float *maximum, float *sum)
 #define ROW_KERNELS                                                                                   \
     .expand = expand_panel, .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row,    \
     .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, \
-    .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row, .dots = dots_block
+    .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row,   \
+    .gemm_pairs = gemm_pairs, .dots = dots_block

@@ -1,0 +1,148 @@
+/* few_rows_template.h - products of a few rows, whose speed is that of reading the weights: a language model writes one
+ * token a time. Included by rows_template.h, in the vocabulary of vector.h. */
+
+#define FEW_INLINE static inline __attribute__((always_inline))
+
+/* ---- with a packed panel ----------------------------------------------------------------------------------------- */
+
+/* Rows of which the sums fit the registers, and columns of a strip. */
+enum { PAIRS_ROWS = VF_LANES == 16 ? 8 : 4, PAIRS_STRIP = 2 * VF_LANES };
+
+typedef struct pair_sums {
+    vf left[PAIRS_ROWS], right[PAIRS_ROWS];
+} pair_sums;
+
+FEW_INLINE void pairs_step(pair_sums *t, const float *a, int64_t lda, int rows, vf left, vf right)
+{
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        vf x = vf_set1(a[r * lda]);
+        t->left[r] = vf_fma(x, left, t->left[r]);
+        t->right[r] = vf_fma(x, right, t->right[r]);
+    }
+}
+
+FEW_INLINE void pairs_store(float *c, vf sum, bool accumulate)
+{
+    vf_store_n(c, accumulate ? vf_add(vf_load_n(c, VF_LANES), sum) : sum, VF_LANES);
+}
+
+/* `rows` is a constant wherever this is inlined, so that the sums live in registers. */
+FEW_INLINE void pairs_strip(float *c, int64_t ldc, const float *a, int64_t lda, int rows, int64_t length,
+                            const uint16_t *b, bool accumulate, const char *soon)
+{
+    pair_sums t;
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) t.left[r] = t.right[r] = vf_set1(0);
+    for (int64_t k = 0; k < length; k += 2, b += 2 * CPU_NR, soon += 4 * CPU_NR) {
+        const uint16_t *next = b + 2 * VF_LANES;
+        __builtin_prefetch(soon);
+        __builtin_prefetch(soon + 64);
+        pairs_step(&t, a + k, lda, rows, vf_load_even(b), vf_load_even(next));
+        if (k + 1 < length) pairs_step(&t, a + k + 1, lda, rows, vf_load_odd(b), vf_load_odd(next));
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++) {
+        pairs_store(c + r * ldc, t.left[r], accumulate);
+        pairs_store(c + r * ldc + VF_LANES, t.right[r], accumulate);
+    }
+}
+
+#define PAIRS_CASE(n)                                                \
+    case n:                                                          \
+        pairs_strip(c, ldc, a, lda, n, length, b, accumulate, soon); \
+        break;
+
+static void pairs_rows(float *c, int64_t ldc, const float *a, int64_t lda, int rows, int64_t length, const uint16_t *b,
+                       bool accumulate, const char *soon)
+{
+    switch (rows) {
+        PAIRS_CASE(1)
+        PAIRS_CASE(2)
+        PAIRS_CASE(3)
+        PAIRS_CASE(4)
+#if defined(__AVX512F__)
+        PAIRS_CASE(5)
+        PAIRS_CASE(6)
+        PAIRS_CASE(7)
+        PAIRS_CASE(8)
+#endif
+    }
+}
+
+static void gemm_pairs(float *c, int64_t ldc, const void *rows, int64_t lda, int count, int64_t length, const void *b,
+                       bool accumulate, const char *soon)
+{
+    const float *a = rows;
+    for (int first = 0; first < count; first += PAIRS_ROWS) {
+        int now = count - first < PAIRS_ROWS ? count - first : PAIRS_ROWS;
+        for (int col = 0; col < CPU_NR; col += PAIRS_STRIP)
+            pairs_rows(c + first * ldc + col, ldc, a + first * lda, lda, now, length, (const uint16_t *)b + 2 * col,
+                       accumulate, soon);
+    }
+}
+
+/* ---- with rows of a table ---------------------------------------------------------------------------------------- */
+
+FEW_INLINE void dots_of(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
+                        ace_dtype dtype, int64_t k)
+{
+    vf sums[CPU_DOTS][CPU_DOTS];
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < count; c++) sums[r][c] = vf_set1(0);
+    for (int64_t i = 0; i + VF_LANES <= k; i += VF_LANES) {
+        vf values[CPU_DOTS];
+#pragma GCC unroll 4
+        for (int c = 0; c < count; c++) values[c] = vf_load_as(w[c], dtype, i, VF_LANES);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            vf v = vf_load_n(x + r * ldx + i, VF_LANES);
+#pragma GCC unroll 4
+            for (int c = 0; c < count; c++) sums[r][c] = vf_fma(v, values[c], sums[r][c]);
+        }
+    }
+    int64_t left = k % VF_LANES, whole = k - left;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 4
+        for (int c = 0; c < count; c++) {
+            if (left > 0)
+                sums[r][c] =
+                    vf_fma(vf_load_n(x + r * ldx + whole, left), vf_load_as(w[c], dtype, whole, left), sums[r][c]);
+            y[r * ldy + c] = vf_sum(sums[r][c]);
+        }
+}
+
+FEW_INLINE void dots_of_type(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w,
+                             int count, ace_dtype dtype, int64_t k)
+{
+    if (count < CPU_DOTS) {
+        for (int c = 0; c < count; c++)
+            for (int r = 0; r < rows; r++) dots_of(y + r * ldy + c, ldy, x + r * ldx, ldx, 1, w + c, 1, dtype, k);
+        return;
+    }
+    switch (rows) {
+    case 1:
+        dots_of(y, ldy, x, ldx, 1, w, CPU_DOTS, dtype, k);
+        break;
+    case 2:
+        dots_of(y, ldy, x, ldx, 2, w, CPU_DOTS, dtype, k);
+        break;
+    case 3:
+        dots_of(y, ldy, x, ldx, 3, w, CPU_DOTS, dtype, k);
+        break;
+    default:
+        dots_of(y, ldy, x, ldx, CPU_DOTS, w, CPU_DOTS, dtype, k);
+    }
+}
+
+static void dots_block(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
+                       ace_dtype dtype, int64_t k)
+{
+    if (dtype == ACE_BF16)
+        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_BF16, k);
+    else
+        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_F32, k);
+}
