@@ -1,0 +1,174 @@
+#include "model/qwen3_lm.h"
+
+#include "base/error.h"
+#include "model/rope.h"
+
+/* Rows of the cache are this much longer than what they hold: rows a power of two apart would compete for the same few
+ * lines of the first-level cache. */
+enum { CACHE_PADDING = 32 };
+
+void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config)
+{
+    static const char head[] = "lm_head.weight";
+    *model = (qwen3_lm){0};
+    qwen3_load(&model->decoder, dev, part, config);
+    model->head = model->decoder.embed_tokens;
+    if (!config->tied_head && part_find(part, head))
+        model->head = weights_table(&model->decoder.weights, config->vocab_size, config->stack.hidden, head);
+}
+
+void qwen3_lm_free(qwen3_lm *model)
+{
+    qwen3_free(&model->decoder);
+}
+
+qwen3_cache qwen3_cache_new(const qwen3_lm *model, int64_t rows, int64_t positions, int64_t most_tokens)
+{
+    ace_device *dev = model->decoder.weights.dev;
+    ace_dtype act = ace_device_act(dev);
+    const transformer_config *shape = &model->decoder.stack.shape;
+    int64_t q = transformer_q_width(shape), kv = transformer_kv_width(shape);
+
+    qwen3_cache cache = {.rows = rows, .kv_width = kv, .most_tokens = most_tokens};
+    for (int i = 0; i < shape->layers; i++) cache.keys_values[i] = ace_scratch(dev, act, rows, 2 * kv + CACHE_PADDING);
+    cache.rope = rope_table(dev, positions, shape->head_dim, shape->rope_theta);
+    cache.angles = ace_scratch(dev, ACE_F32, most_tokens, shape->head_dim);
+    cache.x = ace_scratch(dev, ACE_F32, most_tokens, shape->hidden);
+    cache.normed = ace_scratch(dev, act, most_tokens, shape->hidden);
+    cache.qkv = ace_scratch(dev, act, most_tokens, q + 2 * kv);
+    cache.mixed = ace_scratch(dev, act, most_tokens, q);
+    cache.product = ace_scratch(dev, act, most_tokens, shape->intermediate);
+    return cache;
+}
+
+/* ---- one pass ---------------------------------------------------------------------------------------------------- */
+
+/* What the layers of a pass share: the working memory cut to its tokens, and whose they are. */
+typedef struct pass {
+    ace_device *dev;
+    const transformer_config *shape;
+    const qwen3_cache *cache;
+    const qwen3_span *spans;
+    int span_count;
+    int64_t tokens;
+    ace_mat x, angles, normed, qkv, mixed, product;
+} pass;
+
+static const ace_mat none;
+
+/* Keys and values of the new tokens join those of their sequence; queries look at all of them up to themselves. */
+static void attend(const pass *p, int layer)
+{
+    int64_t q_width = transformer_q_width(p->shape), kv = p->cache->kv_width, at = 0;
+    ace_attention_shape heads = transformer_attention(p->shape, ACE_MASK_CAUSAL, 0);
+    for (int i = 0; i < p->span_count; at += p->spans[i].count, i++) {
+        const qwen3_sequence *s = p->spans[i].sequence;
+        int64_t count = p->spans[i].count;
+        ace_mat rows = ace_rows(p->qkv, at, count);
+        ace_mat cached = ace_rows(p->cache->keys_values[layer], s->first, s->length + count);
+        ace_copy(p->dev, ace_cols(ace_rows(cached, s->length, count), 0, 2 * kv), ace_cols(rows, q_width, 2 * kv));
+        ace_attention(p->dev, ace_rows(p->mixed, at, count), ace_cols(rows, 0, q_width), ace_cols(cached, 0, kv),
+                      ace_cols(cached, kv, kv), &heads);
+    }
+}
+
+static void attention_branch(const pass *p, const encoder_layer *layer, int index)
+{
+    const self_attention *attention = &layer->attention;
+    float eps = p->shape->rms_norm_eps;
+    int head_dim = p->shape->head_dim;
+    int64_t q_width = transformer_q_width(p->shape);
+    ace_rms_norm(p->dev, p->normed, p->x, layer->input_norm, eps, none, none);
+    ace_linear(p->dev, p->qkv, p->normed, attention->qkv, NULL);
+    ace_head_norm_rope(p->dev, ace_cols(p->qkv, 0, q_width), head_dim, attention->q_norm, eps, p->angles, 0);
+    ace_head_norm_rope(p->dev, ace_cols(p->qkv, q_width, p->cache->kv_width), head_dim, attention->k_norm, eps,
+                       p->angles, 0);
+    attend(p, index);
+    ace_linear(p->dev, p->x, p->mixed, attention->output, &(ace_epilogue){.residual = p->x});
+}
+
+static void mlp_branch(const pass *p, const encoder_layer *layer)
+{
+    ace_rms_norm(p->dev, p->normed, p->x, layer->post_norm, p->shape->rms_norm_eps, none, none);
+    ace_linear_silu_mul(p->dev, p->product, p->normed, layer->mlp.gate_up);
+    ace_linear(p->dev, p->x, p->product, layer->mlp.down, &(ace_epilogue){.residual = p->x});
+}
+
+static bool fits(const qwen3_cache *cache, const qwen3_span *spans, int span_count, int64_t *tokens)
+{
+    *tokens = 0;
+    for (int i = 0; i < span_count; i++) {
+        const qwen3_sequence *s = spans[i].sequence;
+        int64_t end = s->length + spans[i].count;
+        if (spans[i].count < 1 || s->first < 0 || end > s->capacity || s->first + s->capacity > cache->rows ||
+            end > cache->rope.rows)
+            return false;
+        *tokens += spans[i].count;
+    }
+    return *tokens > 0 && *tokens <= cache->most_tokens;
+}
+
+static pass begin(const qwen3_lm *model, const qwen3_cache *cache, const qwen3_span *spans, int span_count,
+                  int64_t tokens)
+{
+    pass p = {.dev = model->decoder.weights.dev,
+              .shape = &model->decoder.stack.shape,
+              .cache = cache,
+              .spans = spans,
+              .span_count = span_count,
+              .tokens = tokens,
+              .x = ace_rows(cache->x, 0, tokens),
+              .angles = ace_rows(cache->angles, 0, tokens),
+              .normed = ace_rows(cache->normed, 0, tokens),
+              .qkv = ace_rows(cache->qkv, 0, tokens),
+              .mixed = ace_rows(cache->mixed, 0, tokens),
+              .product = ace_rows(cache->product, 0, tokens)};
+    int64_t at = 0;
+    for (int i = 0; i < span_count; at += spans[i].count, i++)
+        ace_copy(p.dev, ace_rows(p.angles, at, spans[i].count),
+                 ace_rows(cache->rope, spans[i].sequence->length, spans[i].count));
+    return p;
+}
+
+void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const int32_t *ids, const qwen3_span *spans,
+                     int span_count)
+{
+    const encoder_stack *stack = &model->decoder.stack;
+    ace_device *dev = model->decoder.weights.dev;
+    int64_t tokens;
+    if (!fits(cache, spans, span_count, &tokens)) {
+        ace_error error = {0};
+        ace_fail(&error, ACE_ERROR_INTERNAL,
+                 "more tokens for the language model than its memory was planned for: this is a bug, please report it");
+        ace_device_fail(dev, &error);
+        return;
+    }
+    pass p = begin(model, cache, spans, span_count, tokens);
+    qwen3_embed(&model->decoder, p.x, ids, tokens);
+    for (int i = 0; i < stack->shape.layers; i++) {
+        attention_branch(&p, &stack->layers[i], i);
+        mlp_branch(&p, &stack->layers[i]);
+    }
+    int64_t end = 0;
+    for (int i = 0; i < span_count; i++) {
+        end += spans[i].count;
+        spans[i].sequence->length += spans[i].count;
+        ace_rms_norm(dev, ace_rows(y, i, 1), ace_rows(p.x, end - 1, 1), stack->norm, stack->shape.rms_norm_eps, none,
+                     none);
+    }
+}
+
+void qwen3_cache_copy(const qwen3_lm *model, qwen3_cache *cache, qwen3_sequence *to, const qwen3_sequence *from,
+                      int64_t length)
+{
+    for (int i = 0; i < model->decoder.stack.shape.layers; i++)
+        ace_copy(model->decoder.weights.dev,
+                 ace_cols(ace_rows(cache->keys_values[i], to->first, length), 0, 2 * cache->kv_width),
+                 ace_cols(ace_rows(cache->keys_values[i], from->first, length), 0, 2 * cache->kv_width));
+    to->length = length;
+}
+
+void qwen3_lm_logits(const qwen3_lm *model, ace_mat y, ace_mat x, int64_t first, const int32_t *ids, int64_t count)
+{
+    ace_logits(model->decoder.weights.dev, y, x, model->head, first, ids, count);
+}
