@@ -53,9 +53,9 @@ static const char *const precisions[] = {"f32", "bf16"};
 static void threads_and_windows_do_not_matter(void **state)
 {
     (void)state;
-    static const int windows[] = {0, 1, 7, 64, 250, 1000};
+    static const int windows[] = {5, 64, 250, 1000}; /* the VAE's own tests go down to 1 */
     ace_request *request = make_request("caption", "bright synth pop", "lyrics", "[Verse]\nla la la", "duration",
-                                        "10.3", "seed", "7", NULL);
+                                        "10.3", "seed", "7", "inference_steps", "3", NULL);
     for (int p = 0; p < 2; p++) {
         ace_engine *engine = open_engine("turbo", precisions[p], 1, 0);
         songs first = generate(engine, request);
