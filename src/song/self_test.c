@@ -192,7 +192,10 @@ bool ace_self_test(void (*line)(void *user, bool passed, const char *check, cons
     static const struct {
         ace_isa isa;
         const char *name;
-    } isas[] = {{ACE_ISA_GENERIC, "generic"}, {ACE_ISA_AVX2, "AVX2"}, {ACE_ISA_AVX512, "AVX-512"}};
+    } isas[] = {{ACE_ISA_GENERIC, "generic"},
+                {ACE_ISA_AVX2, "AVX2"},
+                {ACE_ISA_AVX512, "AVX-512"},
+                {ACE_ISA_AVX512_BF16, "AVX512-BF16"}};
     report r = {line, user, true};
     check_processor(&r);
     check_memory(&r);
