@@ -49,6 +49,12 @@ static bool is_space(uint32_t c)
            (c >= 0x2000 && c <= 0x200a) || c == 0x2028 || c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
 }
 
+uint32_t unicode_lower(uint32_t c)
+{
+    if (c < 0x80) return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
+    return (uint32_t)utf8proc_tolower((utf8proc_int32_t)c);
+}
+
 unicode_class unicode_classify(uint32_t c)
 {
     if (c < 0x80) {

@@ -1,4 +1,4 @@
-/* unicode.h - the four things the tokenizer needs to know about Unicode: code points, classes, NFC, and U+FFFD. */
+/* unicode.h - what text needs to know about Unicode: code points, classes, lower case, NFC, and U+FFFD. */
 #ifndef ACE_TEXT_UNICODE_H
 #define ACE_TEXT_UNICODE_H
 
@@ -32,6 +32,9 @@ static inline uint32_t unicode_next(const char *text, size_t *at)
     *at += 4;
     return (p[0] & 0x07u) << 18 | (p[1] & 0x3fu) << 12 | (p[2] & 0x3fu) << 6 | (p[3] & 0x3fu);
 }
+
+/* The simple lower case of a code point. */
+uint32_t unicode_lower(uint32_t code_point);
 
 /* True when the n bytes of valid UTF-8 hold no code point from U+0300 on: all such text is NFC (UAX #15). */
 bool unicode_surely_nfc(const char *text, size_t n);
