@@ -22,7 +22,8 @@ static void shapes(const uint8_t *data, size_t size)
         bool ok = part && part_add(part, tensors, prefix, &error) && part_finish(part, &error);
         if (ok && kind == ACE_PART_DIT && dit_config_from_shapes(&dit, part, &error))
             dit_config_check(&dit, part, &error);
-        if (ok && kind == ACE_PART_TEXT_ENCODER && qwen3_config_from_shapes(&qwen3, part, &error))
+        if (ok && (kind == ACE_PART_TEXT_ENCODER || kind == ACE_PART_LM) &&
+            qwen3_config_from_shapes(&qwen3, part, &error))
             qwen3_config_check(&qwen3, part, &error);
         /* what was read from shapes must agree with them */
         if (ok && kind == ACE_PART_VAE && vae_config_from_shapes(&vae, part, &error) &&

@@ -4,6 +4,7 @@
 #include "base/file.h"
 #include "base/memory.h"
 #include "model/checkpoint_config.h"
+#include "model/checkpoint_lm.h"
 #include "model/checkpoint_scan.h"
 
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include <xxhash.h>
 
 enum { SEARCH_DEPTH = 3, NEAR_DEPTH = 2, MODEL, OVERRIDES, NEAR = OVERRIDES + ACE_PART_COUNT, SCANS };
+enum { REQUIRED_PARTS = ACE_PART_LM };
 
 /* The search for a checkpoint: what lies in the model's directory, where each override points, and near the DiT. */
 typedef struct search {
@@ -23,7 +25,7 @@ typedef struct search {
     ace_error *error;
 } search;
 
-static const char *const part_options[ACE_PART_COUNT] = {"--dit", "--text-encoder", "--vae"};
+static const char *const part_options[ACE_PART_COUNT] = {"--dit", "--text-encoder", "--vae", "--lm"};
 
 /* ---- choosing --------------------------------------------------------------------------------------------------- */
 
@@ -87,7 +89,7 @@ static char *near_directory(const found_model *dit, ace_error *error)
 
 static bool fail_missing(search *s, found_kind kind)
 {
-    static const char *const remedies[ACE_PART_COUNT] = {
+    static const char *const remedies[REQUIRED_PARTS] = {
         "download ACE-Step/Ace-Step1.5 and name its directory with --model",
         "put the directory Qwen3-Embedding-0.6B of ACE-Step/Ace-Step1.5 there, or name it with --text-encoder",
         "put the directory vae of ACE-Step/Ace-Step1.5 there, or name it with --vae",
@@ -105,37 +107,67 @@ static bool fail_missing(search *s, found_kind kind)
     return false;
 }
 
-static bool search_parts(search *s)
+/* The parts that are not there are looked for near the DiT. */
+static bool search_near(search *s)
 {
-    const char *overrides[ACE_PART_COUNT] = {s->paths->dit, s->paths->text_encoder, s->paths->vae};
-    if (!s->paths->model && !s->paths->dit)
-        return ace_fail(s->error, ACE_ERROR_USAGE, "no checkpoint was named: pass --model DIRECTORY");
-    if (s->paths->model && !scan_path(&s->scans[MODEL], s->paths->model, SEARCH_DEPTH, s->error)) return false;
-    for (int kind = 0; kind < ACE_PART_COUNT; kind++) {
-        bool ok = overrides[kind] ? search_override(s, (found_kind)kind, overrides[kind])
-                                  : choose(s, &s->scans[MODEL], (found_kind)kind);
-        if (!ok) return false;
-    }
-    if (!s->chosen[ACE_PART_DIT]) return fail_missing(s, FOUND_DIT);
-    if (s->chosen[ACE_PART_TEXT_ENCODER] && s->chosen[ACE_PART_VAE]) return true;
     char *near = near_directory(s->chosen[ACE_PART_DIT], s->error);
     s->scans[NEAR].tolerant = true;
     bool ok = near && scan_path(&s->scans[NEAR], near, NEAR_DEPTH, s->error);
     free(near);
-    for (int kind = ACE_PART_TEXT_ENCODER; ok && kind < ACE_PART_COUNT; kind++) {
+    for (int kind = ACE_PART_TEXT_ENCODER; ok && kind < REQUIRED_PARTS; kind++) {
         if (s->chosen[kind]) continue;
         ok = choose(s, &s->scans[NEAR], (found_kind)kind) && (s->chosen[kind] || fail_missing(s, (found_kind)kind));
     }
     return ok;
 }
 
+/* The planner that was named, or else one of those that the search for the parts met. */
+static bool search_lm(search *s)
+{
+    const checkpoint_scan *scan = &s->scans[MODEL];
+    const found_model *first = NULL;
+    if (s->paths->lm) {
+        scan = &s->scans[OVERRIDES + ACE_PART_LM];
+        if (!search_override(s, FOUND_PLANNER, s->paths->lm)) return false;
+    } else {
+        if (scan_count(scan, FOUND_PLANNER, &first) == 0) scan = &s->scans[NEAR];
+        const char *where = s->paths->model ? s->paths->model : s->paths->dit;
+        s->chosen[ACE_PART_LM] = lm_choose(scan, where, &s->checkpoint->lm_problem);
+        if (s->checkpoint->lm_problem.status == ACE_ERROR_MEMORY)
+            return ace_fail(s->error, ACE_ERROR_MEMORY, "%s", s->checkpoint->lm_problem.message);
+    }
+    return lm_list(s->checkpoint, scan, s->error);
+}
+
+static bool search_parts(search *s)
+{
+    const char *overrides[REQUIRED_PARTS] = {s->paths->dit, s->paths->text_encoder, s->paths->vae};
+    if (!s->paths->model && !s->paths->dit)
+        return ace_fail(s->error, ACE_ERROR_USAGE, "no checkpoint was named: pass --model DIRECTORY");
+    if (s->paths->model && !scan_path(&s->scans[MODEL], s->paths->model, SEARCH_DEPTH, s->error)) return false;
+    for (int kind = 0; kind < REQUIRED_PARTS; kind++) {
+        bool ok = overrides[kind] ? search_override(s, (found_kind)kind, overrides[kind])
+                                  : choose(s, &s->scans[MODEL], (found_kind)kind);
+        if (!ok) return false;
+    }
+    if (!s->chosen[ACE_PART_DIT]) return fail_missing(s, FOUND_DIT);
+    bool complete = s->chosen[ACE_PART_TEXT_ENCODER] && s->chosen[ACE_PART_VAE];
+    return (complete || search_near(s)) && search_lm(s);
+}
+
 /* ---- building --------------------------------------------------------------------------------------------------- */
+
+static bool among_files(const ace_checkpoint *checkpoint, const ace_tensors *tensors)
+{
+    for (size_t i = 0; i < checkpoint->file_count; i++)
+        if (checkpoint->files[i] == tensors) return true;
+    return false;
+}
 
 /* Makes the checkpoint the owner of a set. */
 static bool own(ace_checkpoint *checkpoint, ace_tensors *tensors, ace_error *error)
 {
-    for (size_t i = 0; i < checkpoint->file_count; i++)
-        if (checkpoint->files[i] == tensors) return true;
+    if (among_files(checkpoint, tensors)) return true;
     ace_tensors **grown =
         ace_realloc(checkpoint->files, checkpoint->file_count + 1, sizeof *grown, "a list of files", error);
     if (!grown) return false;
@@ -144,13 +176,19 @@ static bool own(ace_checkpoint *checkpoint, ace_tensors *tensors, ace_error *err
     return true;
 }
 
+/* Takes a set from the scan that opened it. */
+static void take(search *s, const ace_tensors *tensors)
+{
+    for (int scan = 0; scan < SCANS; scan++)
+        for (size_t i = 0; i < s->scans[scan].set_count; i++)
+            if (s->scans[scan].sets[i] == tensors) s->scans[scan].sets[i] = NULL;
+}
+
 /* Moves a set from the scan that opened it to the checkpoint. */
 static bool adopt(search *s, ace_tensors *tensors)
 {
     if (!own(s->checkpoint, tensors, s->error)) return false;
-    for (int scan = 0; scan < SCANS; scan++)
-        for (size_t i = 0; i < s->scans[scan].set_count; i++)
-            if (s->scans[scan].sets[i] == tensors) s->scans[scan].sets[i] = NULL;
+    take(s, tensors);
     return true;
 }
 
@@ -234,6 +272,48 @@ static bool read_configs(search *s)
                         "the VAE '%s' has %d latent channels, but the DiT '%s' expects %d: name another with --vae",
                         part_path(c->parts[ACE_PART_VAE]), c->vae.latent_channels, part_path(c->parts[ACE_PART_DIT]),
                         c->dit.latent_channels);
+    return true;
+}
+
+static bool read_lm(ace_checkpoint *c, const found_model *model, ace_error *error)
+{
+    ace_part *part = c->parts[ACE_PART_LM] = part_new(model->path, error);
+    c->lm_name = model_name(model, error);
+    c->lm_directory = ace_strdup(model->directory, error);
+    return part && c->lm_name && c->lm_directory && part_add(part, model->tensors, model->prefix, error) &&
+           part_add_head(part, model->tensors, model->prefix, error) && part_finish(part, error) &&
+           found_lm_config(model, part, &c->lm, error);
+}
+
+static void drop_lm(ace_checkpoint *c)
+{
+    part_free(c->parts[ACE_PART_LM]);
+    free(c->lm_name);
+    free(c->lm_directory);
+    if (!among_files(c, c->lm_tensors)) tensors_close(c->lm_tensors);
+    c->parts[ACE_PART_LM] = NULL;
+    c->lm_name = c->lm_directory = NULL;
+    c->lm_tensors = NULL;
+    c->lm = (qwen3_config){0};
+    c->has_lm = false;
+}
+
+/* The planner comes last, when it is known whether it shares a file with a part. One that nobody named and that cannot
+ * be used is left out: songs do not need it. */
+static bool build_lm(search *s)
+{
+    ace_checkpoint *c = s->checkpoint;
+    const found_model *model = s->chosen[ACE_PART_LM];
+    ace_error problem = {0};
+    if (!model) return true;
+    c->lm_tensors = model->tensors;
+    take(s, model->tensors);
+    c->has_lm = read_lm(c, model, &problem);
+    if (c->has_lm) return true;
+    drop_lm(c);
+    if (s->paths->lm || problem.status == ACE_ERROR_MEMORY)
+        return ace_fail(s->error, problem.status, "%s", problem.message);
+    c->lm_problem = problem;
     return true;
 }
 
@@ -333,8 +413,8 @@ ace_checkpoint *checkpoint_open(const ace_checkpoint_paths *paths, ace_error *er
         s->checkpoint = checkpoint;
         s->error = error;
         ok = search_parts(s);
-        for (int kind = 0; ok && kind < ACE_PART_COUNT; kind++) ok = build_part(s, kind);
-        ok = ok && read_configs(s) && find_silence(s) && find_tokenizer(s);
+        for (int kind = 0; ok && kind < REQUIRED_PARTS; kind++) ok = build_part(s, kind);
+        ok = ok && read_configs(s) && find_silence(s) && find_tokenizer(s) && build_lm(s);
         for (int scan = 0; scan < SCANS; scan++) scan_free(&s->scans[scan]);
     }
     free(s);
@@ -346,6 +426,9 @@ ace_checkpoint *checkpoint_open(const ace_checkpoint_paths *paths, ace_error *er
 void checkpoint_close(ace_checkpoint *checkpoint)
 {
     if (!checkpoint) return;
+    drop_lm(checkpoint);
+    for (size_t i = 0; i < checkpoint->lm_path_count; i++) free(checkpoint->lm_paths[i]);
+    free(checkpoint->lm_paths);
     for (int kind = 0; kind < ACE_PART_COUNT; kind++) part_free(checkpoint->parts[kind]);
     for (size_t i = 0; i < checkpoint->file_count; i++) tensors_close(checkpoint->files[i]);
     free(checkpoint->files);

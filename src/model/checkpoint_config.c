@@ -100,7 +100,7 @@ static void gguf_dit_keys(const ace_tensors *tensors, dit_config *config)
     config->turbo_known = true;
 }
 
-/* ---- the three kinds --------------------------------------------------------------------------------------------- */
+/* ---- the kinds --------------------------------------------------------------------------------------------- */
 
 /* A diffusers transformer's config knows nothing of the other directories: only what shapes cannot tell is taken. */
 static bool merge_diffusers(dit_config *config, const config_text *text, ace_error *error)
@@ -137,7 +137,7 @@ bool found_dit_config(const found_model *model, const ace_part *part, const char
     return ok && dit_config_valid(config, model->path, error) && dit_config_check(config, part, error);
 }
 
-bool found_text_encoder_config(const found_model *model, const ace_part *part, qwen3_config *config, ace_error *error)
+static bool found_qwen3_config(const found_model *model, const ace_part *part, qwen3_config *config, ace_error *error)
 {
     config_text text;
     bool ok = find_text(model, &text, error);
@@ -149,6 +149,32 @@ bool found_text_encoder_config(const found_model *model, const ace_part *part, q
     }
     free_text(&text);
     return ok && qwen3_config_valid(config, model->path, error) && qwen3_config_check(config, part, error);
+}
+
+bool found_text_encoder_config(const found_model *model, const ace_part *part, qwen3_config *config, ace_error *error)
+{
+    return found_qwen3_config(model, part, config, error);
+}
+
+bool found_lm_config(const found_model *model, const ace_part *part, qwen3_config *config, ace_error *error)
+{
+    if (!found_qwen3_config(model, part, config, error)) return false;
+    if (!names_rows_hold_codes(config->vocab_size))
+        return ace_fail(error, ACE_ERROR_MODEL,
+                        "the planner '%s' has a vocabulary of %d, without room for %d audio codes", model->path,
+                        config->vocab_size, NAMES_AUDIO_CODES);
+    const ace_tensor *head = part_find(part, "lm_head.weight");
+    if (config->tied_head) return true;
+    if (!head)
+        return ace_fail(
+            error, ACE_ERROR_MODEL,
+            "the planner '%s' has no lm_head.weight, but its config says that the head is not the embedding "
+            "(tie_word_embeddings false): one of the two belongs to another model",
+            model->path);
+    if (head->rank != 2 || head->shape[0] != config->vocab_size || head->shape[1] != config->stack.hidden)
+        return ace_fail(error, ACE_ERROR_MODEL, "the planner '%s': lm_head.weight is not a matrix of %d x %d",
+                        model->path, config->vocab_size, config->stack.hidden);
+    return true;
 }
 
 bool found_vae_config(const found_model *model, const ace_part *part, vae_config *config, ace_error *error)

@@ -9,6 +9,8 @@
 bool found_dit_config(const found_model *model, const ace_part *part, const char *name, dit_config *config,
                       ace_error *error);
 bool found_text_encoder_config(const found_model *model, const ace_part *part, qwen3_config *config, ace_error *error);
+/* Also that the rows suffice for the audio codes and that the head is what the config says. */
+bool found_lm_config(const found_model *model, const ace_part *part, qwen3_config *config, ace_error *error);
 bool found_vae_config(const found_model *model, const ace_part *part, vae_config *config, ace_error *error);
 
 #endif

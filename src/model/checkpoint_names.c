@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The smallest vocabulary that has room for Qwen's own tokens and 65,535 audio codes (lm.md 1.1). */
-enum { PLANNER_VOCABULARY = 200000 };
+/* Text vocabularies: Qwen's without its added tokens (lm.md 2.5), and the least that a byte-level BPE has. */
+enum { QWEN_VOCABULARY = 151643, LEAST_VOCABULARY = 256 };
 
 /* ---- recognising --------------------------------------------------------------------------------------------- */
 
@@ -38,6 +38,19 @@ static bool is_language_model(const ace_tensors *tensors, const char *prefix)
            has(tensors, prefix, "layers.0.self_attn.q_norm.weight") && has(tensors, prefix, "norm.weight");
 }
 
+bool names_rows_hold_codes(int64_t rows)
+{
+    return rows - (rows >= QWEN_VOCABULARY ? QWEN_VOCABULARY : LEAST_VOCABULARY) >= NAMES_AUDIO_CODES;
+}
+
+static bool is_planner(const ace_tensors *tensors, const ace_tensor *embedding)
+{
+    const char *architecture = tensors_metadata(tensors, "general.architecture");
+    if (architecture && strcmp(architecture, "acestep-lm") == 0) return true;
+    if (architecture && strcmp(architecture, "acestep-text-enc") == 0) return false;
+    return embedding->rank == 2 && names_rows_hold_codes(embedding->shape[0]);
+}
+
 bool names_find(const ace_tensors *tensors, found_kind kind, char prefix[NAMES_PREFIX_SIZE])
 {
     static const char *const endings[FOUND_KINDS] = {
@@ -50,8 +63,7 @@ bool names_find(const ace_tensors *tensors, found_kind kind, char prefix[NAMES_P
         const ace_tensor *tensor = tensors_at(tensors, i);
         if (!split(tensor->name, endings[kind], prefix)) continue;
         if (kind == FOUND_DIT || kind == FOUND_VAE) return true;
-        bool planner = tensor->rank == 2 && tensor->shape[0] >= PLANNER_VOCABULARY;
-        if (planner == (kind == FOUND_PLANNER) && is_language_model(tensors, prefix)) return true;
+        if (is_planner(tensors, tensor) == (kind == FOUND_PLANNER) && is_language_model(tensors, prefix)) return true;
     }
     return false;
 }
@@ -129,6 +141,16 @@ bool part_add(ace_part *part, const ace_tensors *tensors, const char *prefix, ac
     return true;
 }
 
+bool part_add_head(ace_part *part, const ace_tensors *tensors, const char *prefix, ace_error *error)
+{
+    static const char body[] = "model.";
+    char outside[NAMES_PREFIX_SIZE], name[NAMES_PREFIX_SIZE + 64];
+    if (!split(prefix, body, outside)) return true;
+    snprintf(name, sizeof name, "%slm_head.weight", outside);
+    const ace_tensor *head = tensors_find(tensors, name);
+    return !head || add(part, head, head->name + strlen(outside), NULL, error);
+}
+
 /* The official name of a tensor in a diffusers directory; caller frees. */
 static char *official_name(const char *name, diffusers_piece piece, ace_error *error)
 {
@@ -183,7 +205,8 @@ bool part_finish(ace_part *part, ace_error *error)
 const ace_tensor *part_find(const ace_part *part, const char *official_name)
 {
     part_entry key = {.name = official_name};
-    const part_entry *entry = part->count ? bsearch(&key, part->entries, part->count, sizeof key, entry_order) : NULL;
+    const part_entry *entry =
+        part && part->count ? bsearch(&key, part->entries, part->count, sizeof key, entry_order) : NULL;
     return entry ? entry->tensor : NULL;
 }
 

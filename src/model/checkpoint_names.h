@@ -11,18 +11,24 @@
 
 #include "model/checkpoint.h"
 
-enum { NAMES_PREFIX_SIZE = 128 };
+enum { NAMES_PREFIX_SIZE = 128, NAMES_AUDIO_CODES = 64000 };
 
-/* Beyond the parts: things a directory may hold that are recognised in order to leave them alone. */
 typedef enum found_kind {
     FOUND_DIT = ACE_PART_DIT,
     FOUND_TEXT_ENCODER = ACE_PART_TEXT_ENCODER,
     FOUND_VAE = ACE_PART_VAE,
-    FOUND_PLANNER, /* a 5 Hz language model: Qwen3 with audio codes in its vocabulary */
+    FOUND_PLANNER = ACE_PART_LM, /* a 5 Hz language model: Qwen3 with audio codes in its vocabulary */
     FOUND_KINDS
 } found_kind;
 
-/* The prefix of a model of that kind in a set; false when the set holds none. */
+/* Whether an embedding of so many rows is a planner's and not a text encoder's: it holds the 64,000 audio codes beside
+ * the text (lm.md 2.6). A text vocabulary is Qwen's, if the rows suffice for that, and else a small one of a test; so
+ * the text encoder's 151,669 rows are not taken for 87,669 rows of text and as many codes as a planner has. Nothing
+ * else in the files tells: both have the same tensors, and both configs may say Qwen3Model or Qwen3ForCausalLM. */
+bool names_rows_hold_codes(int64_t rows);
+
+/* The prefix of a model of that kind in a set; false when the set holds none. Which of the two kinds a Qwen3 is, the
+ * architecture of a GGUF file says, and else its rows. */
 bool names_find(const ace_tensors *tensors, found_kind kind, char prefix[NAMES_PREFIX_SIZE]);
 
 /* The parts of a diffusers DiT, by directory. */
@@ -47,6 +53,9 @@ ace_part *part_new(const char *path, ace_error *error);
 
 /* Adds the tensors of a set that begin with the prefix, without it. The set must outlive the part. */
 bool part_add(ace_part *part, const ace_tensors *tensors, const char *prefix, ace_error *error);
+
+/* Adds the head of a Qwen3 with the prefix "...model.", which lies outside that prefix, if it has one. */
+bool part_add_head(ace_part *part, const ace_tensors *tensors, const char *prefix, ace_error *error);
 
 /* Adds the tensors of one diffusers directory under their official names. */
 bool part_add_diffusers(ace_part *part, const ace_tensors *tensors, diffusers_piece piece, ace_error *error);

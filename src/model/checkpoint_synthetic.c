@@ -182,14 +182,23 @@ static void add_dit(builder *b, const ace_checkpoint *c)
     add(b, ACE_F32, 0.5, 0, (shape){2, {SILENCE_FRAMES, c->dit.latent_channels}}, "silence_latent");
 }
 
-/* ---- the text encoder (lm.md 1.1) -----------------------------------------------------------------------------------
+/* ---- the text encoder and the planner (lm.md 1.1) -----------------------------------------------------------------
  */
+
+static void add_qwen3(builder *b, const qwen3_config *q)
+{
+    add(b, ACE_BF16, 0.05, 0, (shape){2, {q->vocab_size, q->stack.hidden}}, "embed_tokens.weight");
+    add_encoder_stack(b, &q->stack, q->stack.layers, "");
+}
 
 static void add_text_encoder(builder *b, const ace_checkpoint *c)
 {
-    const qwen3_config *q = &c->text_encoder;
-    add(b, ACE_BF16, 0.05, 0, (shape){2, {q->vocab_size, q->stack.hidden}}, "embed_tokens.weight");
-    add_encoder_stack(b, &q->stack, q->stack.layers, "");
+    add_qwen3(b, &c->text_encoder);
+}
+
+static void add_lm(builder *b, const ace_checkpoint *c)
+{
+    add_qwen3(b, &c->lm);
 }
 
 /* ---- the VAE (vae-audio.md 2) ------------------------------------------------------------------------------------ */
@@ -273,44 +282,95 @@ static void add_vae(builder *b, const ace_checkpoint *c)
 
 /* ---- the checkpoint --------------------------------------------------------------------------------------------- */
 
+/* The published dimensions of the planners: vocabulary, layers, width, and so on (lm.md 1.1). */
+static const struct {
+    const char *name;
+    qwen3_config config;
+} planners[] = {
+    {"0.6B", {{28, 1024, 3072, 16, 8, 128, 1e-6f, 1e6}, 217204, true}},
+    {"1.7B", {{28, 2048, 6144, 16, 8, 128, 1e-6f, 1e6}, 217204, true}},
+    {"4B", {{36, 2560, 9728, 32, 8, 128, 1e-6f, 1e6}, 217204, true}},
+};
+
+enum { PLANNERS = sizeof planners / sizeof *planners };
+
+/* The DiT of a variant, "2b", and the planner behind a plus sign, -1 for none: false when one is unknown. */
+static bool split_variant(const char *variant, bool *xl, int *planner)
+{
+    const char *plus = strchr(variant, '+');
+    size_t n = plus ? (size_t)(plus - variant) : strlen(variant);
+    *xl = n == 2 && strncmp(variant, "xl", n) == 0;
+    *planner = -1;
+    for (int i = 0; plus && i < PLANNERS; i++)
+        if (strcmp(plus + 1, planners[i].name) == 0) *planner = i;
+    return (*xl || (n == 2 && strncmp(variant, "2b", n) == 0)) && (!plus || *planner >= 0);
+}
+
 /* The published dimensions; a config of no keys has those of the 2B model. */
 static bool set_dimensions(ace_checkpoint *c, const char *variant, ace_error *error)
 {
-    static const char xl[] = "{\"hidden_size\": 2560, \"intermediate_size\": 9728, \"num_hidden_layers\": 32, "
-                             "\"num_attention_heads\": 32, \"encoder_hidden_size\": 2048, "
-                             "\"encoder_intermediate_size\": 6144, \"encoder_num_attention_heads\": 16, "
-                             "\"encoder_num_key_value_heads\": 8, \"is_turbo\": true}";
-    static const char b2[] = "{\"is_turbo\": true}";
-    const char *config = strcmp(variant, "2b") == 0 ? b2 : strcmp(variant, "xl") == 0 ? xl : NULL;
-    if (!config)
-        return ace_fail(error, ACE_ERROR_USAGE, "there is no synthetic checkpoint \"%s\": choose 2b or xl", variant);
-    return dit_config_parse(&c->dit, config, strlen(config), "synthetic", error) &&
+    static const char xl_json[] = "{\"hidden_size\": 2560, \"intermediate_size\": 9728, \"num_hidden_layers\": 32, "
+                                  "\"num_attention_heads\": 32, \"encoder_hidden_size\": 2048, "
+                                  "\"encoder_intermediate_size\": 6144, \"encoder_num_attention_heads\": 16, "
+                                  "\"encoder_num_key_value_heads\": 8, \"is_turbo\": true}";
+    static const char b2_json[] = "{\"is_turbo\": true}";
+    bool xl;
+    int planner;
+    if (!split_variant(variant, &xl, &planner))
+        return ace_fail(
+            error, ACE_ERROR_USAGE,
+            "there is no synthetic checkpoint \"%.40s\": choose 2b or xl, and for a planner add +0.6B, +1.7B "
+            "or +4B",
+            variant);
+    const char *config = xl ? xl_json : b2_json;
+    c->has_lm = planner >= 0;
+    if (c->has_lm) c->lm = planners[planner].config;
+    char name[32];
+    snprintf(name, sizeof name, "synthetic-%s-turbo", xl ? "xl" : "2b");
+    c->dit_name = ace_strdup(name, error);
+    snprintf(name, sizeof name, "synthetic-lm-%s", c->has_lm ? planners[planner].name : "");
+    c->lm_name = c->has_lm ? ace_strdup(name, error) : NULL;
+    if (!c->has_lm)
+        ace_fail(&c->lm_problem, ACE_ERROR_USAGE,
+                 "the synthetic checkpoint \"%s\" has no planner: add +0.6B, +1.7B or +4B", variant);
+    return c->dit_name && (c->lm_name || !c->has_lm) &&
+           dit_config_parse(&c->dit, config, strlen(config), "synthetic", error) &&
            qwen3_config_parse(&c->text_encoder, "{}", 2, "synthetic", error) &&
            vae_config_parse(&c->vae, "{}", 2, "synthetic", error);
 }
 
-static bool build(ace_checkpoint *c, const char *variant, ace_error *error)
+static ace_part *new_part(ace_tensors *tensors, const char *name, ace_error *error)
+{
+    ace_part *part = part_new(name, error);
+    if (part && part_add(part, tensors, "", error) && part_finish(part, error)) return part;
+    part_free(part);
+    return NULL;
+}
+
+static bool build(ace_checkpoint *c, ace_error *error)
 {
     static void (*const adders[ACE_PART_COUNT])(builder *, const ace_checkpoint *) = {add_dit, add_text_encoder,
-                                                                                      add_vae};
-    char path[64];
-    snprintf(path, sizeof path, "synthetic-%s-turbo", variant);
-    c->dit_name = ace_strdup(path, error);
+                                                                                      add_vae, add_lm};
     c->files = ace_calloc(ACE_PART_COUNT, sizeof *c->files, "a checkpoint", error);
-    if (!c->dit_name || !c->files) return false;
+    if (!c->files) return false;
     for (int kind = 0; kind < ACE_PART_COUNT; kind++) {
+        bool lm = kind == ACE_PART_LM;
+        if (lm && !c->has_lm) continue;
         builder b = {tensors_new_synthetic(error), error, true};
         if (!b.tensors) return false;
-        c->files[c->file_count++] = b.tensors;
+        if (lm)
+            c->lm_tensors = b.tensors;
+        else
+            c->files[c->file_count++] = b.tensors;
         adders[kind](&b, c);
-        c->parts[kind] = b.ok ? part_new(path, error) : NULL;
-        if (!c->parts[kind] || !part_add(c->parts[kind], b.tensors, "", error) || !part_finish(c->parts[kind], error))
-            return false;
+        c->parts[kind] = b.ok ? new_part(b.tensors, lm ? c->lm_name : c->dit_name, error) : NULL;
+        if (!c->parts[kind]) return false;
     }
     c->silence = part_find(c->parts[ACE_PART_DIT], "silence_latent");
     return dit_config_check(&c->dit, c->parts[ACE_PART_DIT], error) &&
            qwen3_config_check(&c->text_encoder, c->parts[ACE_PART_TEXT_ENCODER], error) &&
-           vae_config_check_tensors(&c->vae, c->parts[ACE_PART_VAE], error);
+           vae_config_check_tensors(&c->vae, c->parts[ACE_PART_VAE], error) &&
+           (!c->has_lm || qwen3_config_check(&c->lm, c->parts[ACE_PART_LM], error));
 }
 
 ace_checkpoint *checkpoint_open_synthetic(const char *variant, ace_error *error)
@@ -318,7 +378,7 @@ ace_checkpoint *checkpoint_open_synthetic(const char *variant, ace_error *error)
     ace_checkpoint *checkpoint = ace_calloc(1, sizeof *checkpoint, "a checkpoint", error);
     if (!checkpoint) return NULL;
     checkpoint->synthetic = true;
-    if (set_dimensions(checkpoint, variant, error) && build(checkpoint, variant, error)) return checkpoint;
+    if (set_dimensions(checkpoint, variant, error) && build(checkpoint, error)) return checkpoint;
     checkpoint_close(checkpoint);
     return NULL;
 }

@@ -36,7 +36,7 @@ static int teardown(void **state)
 static ace_checkpoint *open_paths(const char *model, const char *dit, const char *text_encoder, const char *vae)
 {
     ace_error error = {0};
-    ace_checkpoint *c = checkpoint_open(&(ace_checkpoint_paths){model, dit, text_encoder, vae}, &error);
+    ace_checkpoint *c = checkpoint_open(&(ace_checkpoint_paths){model, dit, text_encoder, vae, NULL}, &error);
     if (!c) fail_msg("%s", error.message);
     return c;
 }
@@ -45,7 +45,7 @@ static ace_checkpoint *open_paths(const char *model, const char *dit, const char
 static void refuse(const char *model, const char *dit, ace_status status, ...)
 {
     ace_error error = {0};
-    assert_null(checkpoint_open(&(ace_checkpoint_paths){model, dit, NULL, NULL}, &error));
+    assert_null(checkpoint_open(&(ace_checkpoint_paths){.model = model, .dit = dit}, &error));
     va_list words;
     va_start(words, status);
     for (const char *word; (word = va_arg(words, const char *));)
@@ -533,8 +533,8 @@ static void synthetic_checkpoints_have_the_real_dimensions(void **state)
     (void)state;
     static const struct {
         const char *variant;
-        int64_t parameters[ACE_PART_COUNT];
-        size_t tensors[ACE_PART_COUNT];
+        int64_t parameters[ACE_PART_LM];
+        size_t tensors[ACE_PART_LM];
     } cases[] = {{"2b", {2393872518, 595776512, 168695426}, {677, 310, 365}},
                  {"xl", {4987310726, 595776512, 168695426}, {829, 310, 365}}};
     ace_error error = {0};
@@ -542,7 +542,7 @@ static void synthetic_checkpoints_have_the_real_dimensions(void **state)
         ace_checkpoint *c = checkpoint_open_synthetic(cases[i].variant, &error);
         assert_non_null(c);
         assert_true(c->synthetic && c->dit.is_turbo && c->dit.turbo_known);
-        for (int part = 0; part < ACE_PART_COUNT; part++) {
+        for (int part = 0; part < ACE_PART_LM; part++) {
             int64_t parameters = 0;
             size_t tensors = 0;
             for (size_t k = 0; k < tensors_count(c->files[part]); k++) {
