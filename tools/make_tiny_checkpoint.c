@@ -14,14 +14,16 @@
 #include <sys/stat.h>
 
 static const char USAGE[] =
-    "usage: make-tiny-checkpoint DIRECTORY [--variant NAME] [--layout NAME]\n"
+    "usage: make-tiny-checkpoint DIRECTORY [--variant NAME] [--layout NAME] [--planner]\n"
     "\n"
     "Writes a tiny ACE-Step 1.5 checkpoint with random weights (noise, not music) into DIRECTORY, which is created.\n"
     "\n"
     "  --variant   turbo (default), base, sft, xl-turbo, xl-base, xl-sft\n"
     "  --layout    official (default): acestep-v15-NAME/, vae/, Qwen3-Embedding-0.6B/\n"
     "              comfyui: split_files/{diffusion_models,text_encoders,vae}/\n"
-    "              gguf: acestep-v15-NAME-BF16.gguf, vae-BF16.gguf, Qwen3-Embedding-0.6B-BF16.gguf\n";
+    "              gguf: acestep-v15-NAME-BF16.gguf, vae-BF16.gguf, Qwen3-Embedding-0.6B-BF16.gguf\n"
+    "  --planner   also a 5 Hz planner: acestep-5Hz-lm-tiny/, text_encoders/qwen_tiny_ace15.safetensors or\n"
+    "              acestep-5Hz-lm-tiny-BF16.gguf\n";
 
 typedef enum layout { OFFICIAL, COMFYUI, GGUF, LAYOUTS } layout;
 
@@ -81,6 +83,28 @@ static bool write_text_encoder(const char *root, const tiny_bpe *bpe, ace_error 
     return ok;
 }
 
+static bool write_planner(const char *root, const tiny_bpe *bpe, ace_error *error)
+{
+    tiny_model model = {0};
+    ace_text config = {0}, tokenizer = {0}, added = {0};
+    int vocab_size = tiny_bpe_vocab_size(bpe) + TINY_AUDIO_CODES;
+    tiny_planner_tensors(&model, vocab_size);
+    tiny_planner_config(&config, vocab_size);
+    tiny_bpe_planner_json(&tokenizer, bpe);
+    tiny_bpe_planner_added_json(&added, bpe);
+    char *directory = subdirectory(root, "acestep-5Hz-lm-tiny", error);
+    bool ok = directory != NULL && tiny_write_text(directory, "config.json", &config, error) &&
+              tiny_write_text(directory, "tokenizer.json", &tokenizer, error) &&
+              tiny_write_text(directory, "added_tokens.json", &added, error) &&
+              tiny_write_safetensors(directory, "model.safetensors", &model, "", ACE_BF16, error);
+    free(directory);
+    ace_text_free(&config);
+    ace_text_free(&tokenizer);
+    ace_text_free(&added);
+    tiny_model_free(&model);
+    return ok;
+}
+
 static bool write_vae(const char *root, ace_error *error)
 {
     tiny_model model = {0};
@@ -96,9 +120,11 @@ static bool write_vae(const char *root, ace_error *error)
     return ok;
 }
 
-static bool write_official(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, ace_error *error)
+static bool write_official(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, bool planner,
+                           ace_error *error)
 {
-    return write_dit(root, shape, error) && write_text_encoder(root, bpe, error) && write_vae(root, error);
+    return write_dit(root, shape, error) && write_text_encoder(root, bpe, error) && write_vae(root, error) &&
+           (!planner || write_planner(root, bpe, error));
 }
 
 /* One single file of ComfyUI's repackaging: BF16, no config, no tokenizer, no silence latent (dit.md 1.9). */
@@ -112,31 +138,36 @@ static bool write_comfyui_file(const char *parent, const char *folder, const cha
     return ok;
 }
 
-static bool write_comfyui(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, ace_error *error)
+static bool write_comfyui(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, bool planner,
+                          ace_error *error)
 {
     char dit_name[64];
     snprintf(dit_name, sizeof dit_name, "acestep_v1.5%s_%s%s.safetensors", shape->xl ? "_xl" : "", shape->version,
              shape->xl ? "_bf16" : "");
-    tiny_model dit = {0}, text_encoder = {0}, vae = {0};
+    tiny_model dit = {0}, text_encoder = {0}, vae = {0}, lm = {0};
     tiny_dit_tensors(&dit, shape);
     tiny_text_encoder_tensors(&text_encoder, tiny_bpe_vocab_size(bpe));
     tiny_vae_tensors(&vae);
+    if (planner) tiny_planner_tensors(&lm, tiny_bpe_vocab_size(bpe) + TINY_AUDIO_CODES);
     char *parent = subdirectory(root, "split_files", error);
     bool ok =
         parent != NULL && write_comfyui_file(parent, "diffusion_models", dit_name, &dit, "", error) &&
         write_comfyui_file(parent, "text_encoders", "qwen_0.6b_ace15.safetensors", &text_encoder, "model.", error) &&
-        write_comfyui_file(parent, "vae", "ace_1.5_vae.safetensors", &vae, "", error);
+        write_comfyui_file(parent, "vae", "ace_1.5_vae.safetensors", &vae, "", error) &&
+        (!planner || write_comfyui_file(parent, "text_encoders", "qwen_tiny_ace15.safetensors", &lm, "model.", error));
     free(parent);
     tiny_model_free(&dit);
     tiny_model_free(&text_encoder);
     tiny_model_free(&vae);
+    tiny_model_free(&lm);
     return ok;
 }
 
-static bool write_gguf(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, ace_error *error)
+static bool write_gguf(const char *root, const tiny_dit_shape *shape, const tiny_bpe *bpe, bool planner,
+                       ace_error *error)
 {
     return tiny_write_gguf_dit(root, shape, error) && tiny_write_gguf_text_encoder(root, bpe, error) &&
-           tiny_write_gguf_vae(root, error);
+           tiny_write_gguf_vae(root, error) && (!planner || tiny_write_gguf_planner(root, bpe, error));
 }
 
 /* The index of `value` among `count` names, or -1. */
@@ -154,12 +185,15 @@ int main(int argc, char **argv)
     static const char *const layouts[] = {"official", "comfyui", "gguf"};
     const char *root = NULL;
     int variant = TINY_TURBO, form = OFFICIAL;
+    bool planner = false;
     for (int i = 1; i < argc; i++) {
         bool has_value = i + 1 < argc;
         if (has_value && strcmp(argv[i], "--variant") == 0) {
             variant = choice(argv[++i], variants, TINY_VARIANTS);
         } else if (has_value && strcmp(argv[i], "--layout") == 0) {
             form = choice(argv[++i], layouts, LAYOUTS);
+        } else if (strcmp(argv[i], "--planner") == 0) {
+            planner = true;
         } else if (root == NULL && argv[i][0] != '-') {
             root = argv[i];
         } else {
@@ -175,9 +209,9 @@ int main(int argc, char **argv)
     tiny_dit_shape shape = tiny_dit_shape_of((tiny_variant)variant);
     tiny_bpe *bpe = tiny_bpe_learn(&error);
     bool ok = bpe != NULL && make_directory(root, &error);
-    if (ok && form == OFFICIAL) ok = write_official(root, &shape, bpe, &error);
-    if (ok && form == COMFYUI) ok = write_comfyui(root, &shape, bpe, &error);
-    if (ok && form == GGUF) ok = write_gguf(root, &shape, bpe, &error);
+    if (ok && form == OFFICIAL) ok = write_official(root, &shape, bpe, planner, &error);
+    if (ok && form == COMFYUI) ok = write_comfyui(root, &shape, bpe, planner, &error);
+    if (ok && form == GGUF) ok = write_gguf(root, &shape, bpe, planner, &error);
     tiny_bpe_free(bpe);
     if (!ok) fprintf(stderr, "make-tiny-checkpoint: %s\n", error.message);
     return (int)error.status;

@@ -5,6 +5,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 enum { BYTES = 256, MERGES = 256, LEARNED = BYTES + MERGES, ADDED = 26, SEPARATOR = -1 };
@@ -267,14 +268,26 @@ static void json_token(ace_text *json, const tiny_bpe *bpe, int id)
     ace_text_add(json, "\"");
 }
 
-static void json_added_tokens(ace_text *json, int first_id)
+static void json_added_token(ace_text *json, int id, const char *content, bool special)
 {
+    ace_text_format(json,
+                    "\n    {\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false, "
+                    "\"rstrip\": false, \"normalized\": false, \"special\": %s}",
+                    id, content, special ? "true" : "false");
+}
+
+static void json_added_tokens(ace_text *json, int first_id, int audio_codes)
+{
+    char code[32];
     ace_text_add(json, "  \"added_tokens\": [");
     for (int i = 0; i < ADDED; i++) {
-        ace_text_format(json,
-                        "%s\n    {\"id\": %d, \"content\": \"%s\", \"single_word\": false, \"lstrip\": false, "
-                        "\"rstrip\": false, \"normalized\": false, \"special\": %s}",
-                        i > 0 ? "," : "", first_id + i, added[i], i < FIRST_ORDINARY ? "true" : "false");
+        if (i > 0) ace_text_add(json, ",");
+        json_added_token(json, first_id + i, added[i], i < FIRST_ORDINARY);
+    }
+    for (int i = 0; i < audio_codes; i++) {
+        snprintf(code, sizeof code, "<|audio_code_%d|>", i);
+        ace_text_add(json, ",");
+        json_added_token(json, first_id + ADDED + i, code, true);
     }
     ace_text_add(json, "\n  ],\n");
 }
@@ -285,10 +298,25 @@ static void json_byte_level(ace_text *json)
                        "\"use_regex\": false}");
 }
 
-void tiny_bpe_json(ace_text *json, const tiny_bpe *bpe)
+/* Appends <|endoftext|> to every text. */
+static void json_template(ace_text *json, const tiny_bpe *bpe)
+{
+    ace_text_format(json,
+                    ",\n    {\"type\": \"TemplateProcessing\",\n"
+                    "     \"single\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
+                    "{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}],\n"
+                    "     \"pair\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
+                    "{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}, "
+                    "{\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}, "
+                    "{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 1}}],\n"
+                    "     \"special_tokens\": {\"%s\": {\"id\": \"%s\", \"ids\": [%d], \"tokens\": [\"%s\"]}}}",
+                    added[0], added[0], added[0], added[0], added[0], bpe->count, added[0]);
+}
+
+static void write_json(ace_text *json, const tiny_bpe *bpe, bool appends, int audio_codes)
 {
     ace_text_add(json, "{\n  \"version\": \"1.0\",\n  \"truncation\": null,\n  \"padding\": null,\n");
-    json_added_tokens(json, bpe->count);
+    json_added_tokens(json, bpe->count, audio_codes);
     ace_text_add(json, "  \"normalizer\": {\"type\": \"NFC\"},\n"
                        "  \"pre_tokenizer\": {\"type\": \"Sequence\", \"pretokenizers\": [\n"
                        "    {\"type\": \"Split\", \"pattern\": {\"Regex\": "
@@ -298,17 +326,8 @@ void tiny_bpe_json(ace_text *json, const tiny_bpe *bpe)
     json_byte_level(json);
     ace_text_add(json, "\n  ]},\n  \"post_processor\": {\"type\": \"Sequence\", \"processors\": [\n    ");
     json_byte_level(json);
-    ace_text_format(json,
-                    ",\n    {\"type\": \"TemplateProcessing\",\n"
-                    "     \"single\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
-                    "{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}],\n"
-                    "     \"pair\": [{\"Sequence\": {\"id\": \"A\", \"type_id\": 0}}, "
-                    "{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 0}}, "
-                    "{\"Sequence\": {\"id\": \"B\", \"type_id\": 1}}, "
-                    "{\"SpecialToken\": {\"id\": \"%s\", \"type_id\": 1}}],\n"
-                    "     \"special_tokens\": {\"%s\": {\"id\": \"%s\", \"ids\": [%d], \"tokens\": [\"%s\"]}}}\n"
-                    "  ]},\n  \"decoder\": ",
-                    added[0], added[0], added[0], added[0], added[0], bpe->count, added[0]);
+    if (appends) json_template(json, bpe);
+    ace_text_add(json, "\n  ]},\n  \"decoder\": ");
     json_byte_level(json);
     ace_text_add(json, ",\n  \"model\": {\n    \"type\": \"BPE\",\n    \"dropout\": null,\n    \"unk_token\": null,\n"
                        "    \"continuing_subword_prefix\": \"\",\n    \"end_of_word_suffix\": \"\",\n"
@@ -328,4 +347,23 @@ void tiny_bpe_json(ace_text *json, const tiny_bpe *bpe)
         ace_text_add(json, "]");
     }
     ace_text_add(json, "\n    ]\n  }\n}\n");
+}
+
+void tiny_bpe_json(ace_text *json, const tiny_bpe *bpe)
+{
+    write_json(json, bpe, true, 0);
+}
+
+void tiny_bpe_planner_json(ace_text *json, const tiny_bpe *bpe)
+{
+    write_json(json, bpe, false, TINY_AUDIO_CODES);
+}
+
+void tiny_bpe_planner_added_json(ace_text *json, const tiny_bpe *bpe)
+{
+    for (int i = 0; i < ADDED; i++)
+        ace_text_format(json, "%s\n  \"%s\": %d", i > 0 ? "," : "{", added[i], bpe->count + i);
+    for (int i = 0; i < TINY_AUDIO_CODES; i++)
+        ace_text_format(json, ",\n  \"<|audio_code_%d|>\": %d", i, bpe->count + ADDED + i);
+    ace_text_add(json, "\n}\n");
 }

@@ -227,6 +227,14 @@ bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace
     return finish(&w, directory, shape->directory, error);
 }
 
+/* The vocabulary without added tokens and audio codes, which the converter leaves out. */
+static void key_tokenizer(writer *w, const tiny_bpe *bpe)
+{
+    key_string(w, "tokenizer.ggml.model", "gpt2");
+    key_strings(w, "tokenizer.ggml.tokens", bpe, tiny_bpe_token_count(bpe), tiny_bpe_token);
+    key_strings(w, "tokenizer.ggml.merges", bpe, tiny_bpe_merge_count(bpe), tiny_bpe_merge);
+}
+
 bool tiny_write_gguf_text_encoder(const char *directory, const tiny_bpe *bpe, ace_error *error)
 {
     static const char name[] = "Qwen3-Embedding-0.6B";
@@ -238,10 +246,26 @@ bool tiny_write_gguf_text_encoder(const char *directory, const tiny_bpe *bpe, ac
     key_stack(&w, &stack, tiny_bpe_vocab_size(bpe));
     tiny_text_encoder_config(&config, tiny_bpe_vocab_size(bpe));
     key_config(&w, &config);
-    key_string(&w, "tokenizer.ggml.model", "gpt2");
-    key_strings(&w, "tokenizer.ggml.tokens", bpe, tiny_bpe_token_count(bpe), tiny_bpe_token);
-    key_strings(&w, "tokenizer.ggml.merges", bpe, tiny_bpe_merge_count(bpe), tiny_bpe_merge);
+    key_tokenizer(&w, bpe);
     tiny_text_encoder_tensors(&model, tiny_bpe_vocab_size(bpe));
+    add_model(&w, &model, error);
+    return finish(&w, directory, name, error);
+}
+
+bool tiny_write_gguf_planner(const char *directory, const tiny_bpe *bpe, ace_error *error)
+{
+    static const char name[] = "acestep-5Hz-lm-tiny";
+    writer w = {0};
+    tiny_model model = {0};
+    ace_text config = {0};
+    tiny_stack stack = tiny_planner_stack();
+    int vocab_size = tiny_bpe_vocab_size(bpe) + TINY_AUDIO_CODES;
+    begin(&w, "acestep-lm", name);
+    key_stack(&w, &stack, vocab_size);
+    tiny_planner_config(&config, vocab_size);
+    key_config(&w, &config);
+    key_tokenizer(&w, bpe);
+    tiny_planner_tensors(&model, vocab_size);
     add_model(&w, &model, error);
     return finish(&w, directory, name, error);
 }

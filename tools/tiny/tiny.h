@@ -116,6 +116,12 @@ tiny_stack tiny_text_encoder_stack(void);
 void tiny_text_encoder_tensors(tiny_model *model, int vocab_size);
 void tiny_text_encoder_config(ace_text *json, int vocab_size);
 
+/* The planner: a vocabulary of the text tokens and, behind them, TINY_AUDIO_CODES tokens <|audio_code_N|>. */
+enum { TINY_AUDIO_CODES = 65535 };
+tiny_stack tiny_planner_stack(void);
+void tiny_planner_tensors(tiny_model *model, int vocab_size);
+void tiny_planner_config(ace_text *json, int vocab_size);
+
 void tiny_vae_tensors(tiny_model *model);
 void tiny_vae_config(ace_text *json);
 
@@ -125,7 +131,12 @@ typedef struct tiny_bpe tiny_bpe;
 tiny_bpe *tiny_bpe_learn(ace_error *error);
 void tiny_bpe_free(tiny_bpe *bpe);
 int tiny_bpe_vocab_size(const tiny_bpe *bpe); /* added tokens included */
+
+/* tokenizer.json of the text encoder, which appends <|endoftext|>; and of the planner, which appends nothing and has
+ * the audio codes as added tokens, as its added_tokens.json lists them again. */
 void tiny_bpe_json(ace_text *json, const tiny_bpe *bpe);
+void tiny_bpe_planner_json(ace_text *json, const tiny_bpe *bpe);
+void tiny_bpe_planner_added_json(ace_text *json, const tiny_bpe *bpe);
 
 /* Learned tokens and merges in the byte alphabet: a token, and "left right". */
 int tiny_bpe_token_count(const tiny_bpe *bpe);
@@ -133,10 +144,11 @@ void tiny_bpe_token(ace_text *out, const tiny_bpe *bpe, int id);
 int tiny_bpe_merge_count(const tiny_bpe *bpe);
 void tiny_bpe_merge(ace_text *out, const tiny_bpe *bpe, int rank);
 
-/* ---- gguf.c: the three files of acestep.cpp, NAME-BF16.gguf (dit.md 1.8) ---- */
+/* ---- gguf.c: the files of acestep.cpp, NAME-BF16.gguf (dit.md 1.8) ---- */
 
 bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace_error *error);
 bool tiny_write_gguf_text_encoder(const char *directory, const tiny_bpe *bpe, ace_error *error);
+bool tiny_write_gguf_planner(const char *directory, const tiny_bpe *bpe, ace_error *error);
 bool tiny_write_gguf_vae(const char *directory, ace_error *error);
 
 #endif
