@@ -3,7 +3,7 @@
  * Flash attention (Dao 2022) on the matrix micro-kernel. A task is a block of queries of up to four query heads that
  * share a key head. For each block of CPU_KEYS keys it packs keys and values as panels, multiplies, brings the running
  * maximum and sum of each row up to date (online softmax) and adds the weighted values. Key blocks begin at fixed
- * positions, and a block outside a row's mask leaves that row exactly as it was: so a row's result does not depend on
+ * positions, and a block outside a row's mask is not computed for that row: so a row's result does not depend on
  * the rows it shares a task with. Everything between q, k, v and o is float32. */
 #include "device/cpu/cpu.h"
 
@@ -35,7 +35,8 @@ typedef struct attention {
     int64_t task_heads, task_queries, head_blocks, query_blocks;
 } attention;
 
-/* One task's share: rows are (head, query) pairs, row = head * queries + query. */
+/* One task's share: rows are (query, head) pairs, row = query * heads + head, so that the rows of a range of queries
+ * lie together. */
 typedef struct share {
     int64_t kv_head, head, heads, query, queries;
 } share;
@@ -81,37 +82,59 @@ static void load_queries(const attention *at, const share *t, buffers *b)
     int64_t d = at->shape->head_dim;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
-            float *row = b->q + (h * t->queries + i) * d;
+            float *row = b->q + (i * t->heads + h) * d;
             kernels->convert(row, ACE_F32, element(at->q, t->query + i, (t->head + h) * d), at->q.dtype, d);
             kernels->scale(row, ACE_F32, row, at->shape->scale, d);
         }
 }
 
-/* Scores of the keys [first, first + count), minus infinity where the mask or the end of the keys forbids. */
-static void score(const attention *at, const share *t, buffers *b, int64_t first, int64_t count)
+/* The task's queries that attend to some key of [first, first + count). For every mask they are consecutive. */
+static range attending(const attention *at, const share *t, int64_t first, int64_t count)
 {
-    int64_t d = at->shape->head_dim, rows = t->heads * t->queries;
+    range queries = {0, t->queries - 1};
+    while (queries.first <= queries.last) {
+        range keys = attended(at, t->query + queries.first);
+        if (keys.first < first + count && keys.last >= first) break;
+        queries.first++;
+    }
+    while (queries.last >= queries.first) {
+        range keys = attended(at, t->query + queries.last);
+        if (keys.first < first + count && keys.last >= first) break;
+        queries.last--;
+    }
+    return queries;
+}
+
+/* Scores of the keys [first, first + count), minus infinity where the mask or the end of the keys forbids. */
+static void score(const attention *at, const share *t, buffers *b, int64_t first, int64_t count, range queries)
+{
+    int64_t d = at->shape->head_dim, row = queries.first * t->heads;
+    int64_t rows = (queries.last - queries.first + 1) * t->heads;
     for (int64_t half = 0; half < count; half += CPU_NR) {
         float *panel = b->keys + half * d;
         at->cpu->kernels->keys_pack(panel, element(at->k, first + half, t->kv_head * d), at->k.dtype, at->k.stride,
                                     cpu_min(CPU_NR, count - half), d);
-        multiply(at, b->s + half, CPU_KEYS, b->q, d, rows, d, panel, false);
+        multiply(at, b->s + row * CPU_KEYS + half, CPU_KEYS, b->q + row * d, d, rows, d, panel, false);
     }
-    for (int64_t r = 0; r < rows; r++) {
-        range keys = attended(at, t->query + r % t->queries);
-        float *s = b->s + r * CPU_KEYS;
+    for (int64_t i = queries.first; i <= queries.last; i++) {
+        range keys = attended(at, t->query + i);
         int64_t from = cpu_min(CPU_KEYS, cpu_max(0, keys.first - first));
         int64_t to = cpu_max(from, cpu_min(count, keys.last + 1 - first));
-        for (int64_t j = 0; j < from; j++) s[j] = -INFINITY;
-        for (int64_t j = to; j < CPU_KEYS; j++) s[j] = -INFINITY;
+        for (int64_t r = i * t->heads; r < (i + 1) * t->heads; r++) {
+            float *s = b->s + r * CPU_KEYS;
+            for (int64_t j = 0; j < from; j++) s[j] = -INFINITY;
+            for (int64_t j = to; j < CPU_KEYS; j++) s[j] = -INFINITY;
+        }
     }
 }
 
-static void accumulate_values(const attention *at, const share *t, buffers *b, int64_t first, int64_t count)
+static void accumulate_values(const attention *at, const share *t, buffers *b, int64_t first, int64_t count,
+                              range queries)
 {
     const cpu_kernels *kernels = at->cpu->kernels;
-    int64_t d = at->shape->head_dim, rows = t->heads * t->queries;
-    for (int64_t r = 0; r < rows; r++) {
+    int64_t d = at->shape->head_dim, row = queries.first * t->heads;
+    int64_t rows = (queries.last - queries.first + 1) * t->heads;
+    for (int64_t r = row; r < row + rows; r++) {
         float factor = kernels->softmax(b->s + r * CPU_KEYS, &b->maximum[r], &b->sum[r]);
         float *o = b->o + r * at->width;
         if (factor != 1.0f) kernels->scale(o, ACE_F32, o, factor, at->width);
@@ -119,7 +142,8 @@ static void accumulate_values(const attention *at, const share *t, buffers *b, i
     kernels->values_pack(b->values, element(at->v, first, t->kv_head * d), at->v.dtype, at->v.stride, count, CPU_KEYS,
                          d);
     for (int64_t col = 0; col < at->width; col += CPU_NR)
-        multiply(at, b->o + col, at->width, b->s, CPU_KEYS, rows, CPU_KEYS, b->values + col * CPU_KEYS, true);
+        multiply(at, b->o + row * at->width + col, at->width, b->s + row * CPU_KEYS, CPU_KEYS, rows, CPU_KEYS,
+                 b->values + col * CPU_KEYS, true);
 }
 
 static void store_outputs(const attention *at, const share *t, const buffers *b)
@@ -127,7 +151,7 @@ static void store_outputs(const attention *at, const share *t, const buffers *b)
     int64_t d = at->shape->head_dim;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
-            int64_t r = h * t->queries + i;
+            int64_t r = i * t->heads + h;
             /* a query that attends to nothing gets zeros */
             float factor = b->sum[r] == 0.0f ? 0.0f : 1.0f / b->sum[r];
             at->cpu->kernels->scale(element(at->o, t->query + i, (t->head + h) * d), at->o.dtype, b->o + r * at->width,
@@ -158,8 +182,10 @@ static void attention_task(void *context, int64_t index, int worker)
     int64_t first = attended(at, t.query).first, last = attended(at, t.query + t.queries - 1).last;
     for (int64_t key = first / CPU_KEYS * CPU_KEYS; key <= last && !cpu_stopped(at->dev); key += CPU_KEYS) {
         int64_t count = cpu_min(CPU_KEYS, at->k.rows - key);
-        score(at, &t, b, key, count);
-        accumulate_values(at, &t, b, key, count);
+        range queries = attending(at, &t, key, count);
+        if (queries.last < queries.first) continue;
+        score(at, &t, b, key, count, queries);
+        accumulate_values(at, &t, b, key, count, queries);
     }
     store_outputs(at, &t, b);
 }
