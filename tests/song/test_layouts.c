@@ -1,4 +1,5 @@
-/* A checkpoint is the same checkpoint in acestep.cpp's GGUF files: same tokens, same preset, same bytes of audio. */
+/* A checkpoint is the same checkpoint in acestep.cpp's GGUF files, and with a planner that is not asked: same tokens,
+ * same preset, same bytes of audio. */
 #include "song/song_fixture.h"
 
 typedef struct song {
@@ -53,8 +54,23 @@ static void gguf_makes_the_same_song(void **state)
     }
 }
 
+static void a_planner_beside_the_parts_changes_nothing(void **state)
+{
+    static const char *const checkpoints[] = {"turbo-planner", "turbo-planner-gguf"};
+    (void)state;
+    song plain = make_song("turbo", "bf16");
+    for (int c = 0; c < 2; c++) {
+        song with = make_song(checkpoints[c], "bf16");
+        assert_int_equal(with.frames, plain.frames);
+        assert_memory_equal(with.samples, plain.samples, (size_t)plain.frames * 2 * sizeof *plain.samples);
+        free(with.samples);
+    }
+    free(plain.samples);
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(gguf_makes_the_same_song)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(gguf_makes_the_same_song),
+                                       cmocka_unit_test(a_planner_beside_the_parts_changes_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
