@@ -18,6 +18,7 @@ import sys
 import numpy
 import tokenizers
 import torch
+from loguru import logger
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATA = ROOT / "tests/data/lm"
@@ -26,6 +27,7 @@ SMALL = ROOT / "tests/data/text/tokenizer.json"
 
 # ---- the generator -------------------------------------------------------------------------------------------------
 
+torch.set_num_threads(1)
 MASK = (1 << 64) - 1
 GOLDEN = 0x9E3779B97F4A7C15
 
@@ -126,8 +128,7 @@ def make_default(base, State):
             return super().__call__(input_ids, scores)
 
         def only(self, scores, mask):
-            scores[0, ~torch.from_numpy(mask)] = float("-inf")
-            return scores
+            return scores.masked_fill_(~torch.from_numpy(mask), float("-inf"))
 
         def single(self, scores, token):
             self._apply_whitelist_inplace(scores, [token])
@@ -392,6 +393,7 @@ def dump(value, depth=0):
 
 
 def main():
+    logger.remove()
     official = pathlib.Path(sys.argv[1])
     result = {"values": VALUES, "durations": DURATIONS}
     walks = int(sys.argv[3]) if len(sys.argv) > 3 else 100
