@@ -63,7 +63,7 @@ bool lm_metadata_is_complete(const lm_metadata *metadata);
  * field that the user gave. Nothing for LM_ABSENT. */
 void lm_value_write(ace_text *out, const lm_value *value);
 
-/* What a request says. Texts may be NULL. */
+/* What a request says. Texts are valid UTF-8 or NULL. */
 typedef struct lm_request {
     const char *caption, *lyrics, *language, *keyscale, *timesignature;
     double bpm;      /* <= 0: not given */

@@ -26,14 +26,12 @@ static void answer(ace_text *prompt)
     ace_text_add(prompt, "<|im_end|>\n<|im_start|>assistant\n");
 }
 
-static char *finish(ace_text *prompt, ace_error *error)
+/* False, naming it, for text that is not UTF-8. */
+static bool check(const char *what, const char *text, ace_error *error)
 {
-    char *text = ace_text_take(prompt, error);
     size_t bad;
-    if (!text || ace_utf8_valid(text, strlen(text), &bad)) return text;
-    ace_fail(error, ACE_ERROR_USAGE, "caption, lyrics or metadata are not UTF-8 (byte %zu of the prompt)", bad);
-    free(text);
-    return NULL;
+    return !text || ace_utf8_valid(text, strlen(text), &bad) ||
+           ace_fail(error, ACE_ERROR_USAGE, "the %s is not UTF-8 at byte %zu", what, bad);
 }
 
 static const char *known(const char *text)
@@ -80,9 +78,7 @@ static bool write_plan(ace_text *out, const lm_metadata *plan, ace_error *error)
     for (lm_field field = 0; ok && field < LM_FIELD_COUNT; field++) {
         const lm_value *value = &plan->fields[field];
         if (field == LM_GENRES || value->kind == LM_ABSENT) continue;
-        size_t bad;
-        if (value->kind == LM_TEXT && !ace_utf8_valid(value->text, strlen(value->text), &bad))
-            ok = ace_fail(error, ACE_ERROR_USAGE, "the %s is not UTF-8 at byte %zu", lm_field_name(field), bad);
+        ok = value->kind != LM_TEXT || check(lm_field_name(field), value->text, error);
         ok = ok && write_field(&body, field, value, error);
     }
     lm_slice trimmed = lm_trim((lm_slice){body.data ? body.data : "", body.length});
@@ -97,7 +93,7 @@ static bool write_plan(ace_text *out, const lm_metadata *plan, ace_error *error)
 char *lm_prompt_think(const lm_metadata *plan, ace_error *error)
 {
     ace_text text = {0};
-    if (write_plan(&text, plan, error)) return finish(&text, error);
+    if (write_plan(&text, plan, error)) return ace_text_take(&text, error);
     ace_text_free(&text);
     return NULL;
 }
@@ -113,13 +109,15 @@ static void generation(ace_text *prompt, const char *caption, const char *lyrics
 
 char *lm_prompt_plan(const char *caption, const char *lyrics, ace_error *error)
 {
+    if (!check("caption", caption, error) || !check("lyrics", lyrics, error)) return NULL;
     ace_text prompt = {0};
     generation(&prompt, caption, lyrics);
-    return finish(&prompt, error);
+    return ace_text_take(&prompt, error);
 }
 
 char *lm_prompt_codes(const char *caption, const char *lyrics, const lm_metadata *plan, ace_error *error)
 {
+    if (!check("caption", caption, error) || !check("lyrics", lyrics, error)) return NULL;
     ace_text prompt = {0};
     generation(&prompt, caption, lyrics);
     if (!write_plan(&prompt, plan, error)) {
@@ -127,11 +125,12 @@ char *lm_prompt_codes(const char *caption, const char *lyrics, const lm_metadata
         return NULL;
     }
     ace_text_add(&prompt, "\n\n");
-    return finish(&prompt, error);
+    return ace_text_take(&prompt, error);
 }
 
 char *lm_prompt_codes_unconditional(const char *negative_prompt, ace_error *error)
 {
+    if (!check("negative prompt", negative_prompt, error)) return NULL;
     ace_text prompt = {0};
     begin(&prompt, GENERATE);
     /* " NO USER INPUT " is the same as nothing, and anything else goes in untrimmed */
@@ -139,36 +138,39 @@ char *lm_prompt_codes_unconditional(const char *negative_prompt, ace_error *erro
     ace_text_add(&prompt, nothing ? NOTHING : negative_prompt);
     answer(&prompt);
     ace_text_add(&prompt, "<think>\n\n</think>\n\n");
-    return finish(&prompt, error);
+    return ace_text_take(&prompt, error);
 }
 
 char *lm_prompt_understand(const char *codes, ace_error *error)
 {
+    if (!check("text of audio codes", codes, error)) return NULL;
     ace_text prompt = {0};
     begin(&prompt, UNDERSTAND);
     ace_text_add(&prompt, lm_blank(codes) ? NOTHING : codes);
     answer(&prompt);
-    return finish(&prompt, error);
+    return ace_text_take(&prompt, error);
 }
 
 char *lm_prompt_inspire(const char *idea, bool instrumental, ace_error *error)
 {
+    if (!check("idea", idea, error)) return NULL;
     ace_text prompt = {0};
     begin(&prompt, INSPIRE);
     ace_text_format(&prompt, "%s\n\ninstrumental: %s", lm_blank(idea) ? NOTHING : idea,
                     instrumental ? "true" : "false");
     answer(&prompt);
-    return finish(&prompt, error);
+    return ace_text_take(&prompt, error);
 }
 
 char *lm_prompt_format(const char *caption, const char *lyrics, ace_error *error)
 {
+    if (!check("caption", caption, error) || !check("lyrics", lyrics, error)) return NULL;
     ace_text prompt = {0};
     begin(&prompt, FORMAT);
     ace_text_format(&prompt, "# Caption\n%s\n\n# Lyric\n%s", lm_blank(caption) ? NOTHING : caption,
                     lm_blank(lyrics) ? "[Instrumental]" : lyrics);
     answer(&prompt);
-    return finish(&prompt, error);
+    return ace_text_take(&prompt, error);
 }
 
 /* ---- tokens ------------------------------------------------------------------------------------------------ */
