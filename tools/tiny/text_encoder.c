@@ -17,18 +17,23 @@ void tiny_text_encoder_tensors(tiny_model *model, int vocab_size)
     tiny_model_sort(model);
 }
 
-/* A narrow embedding, since it has so many rows. Its values are small beside what the layers add: a tied head would
- * otherwise find the last token again and say it for ever. */
+/* A narrow embedding, since it has so many rows. */
 tiny_stack tiny_planner_stack(void)
 {
     return (tiny_stack){.layers = 4, .hidden = 32, .intermediate = 96, .heads = 6, .kv_heads = 2, .head_dim = 16};
 }
 
+/* The tied head would find the last token in the residual stream and say it for ever. So the weight of the final norm,
+ * which stands between the two, has as many negative as positive elements. */
 void tiny_planner_tensors(tiny_model *model, int vocab_size)
 {
     tiny_stack stack = tiny_planner_stack();
-    tiny_add(model, 0.2, 0, 2, (int64_t[]){vocab_size, stack.hidden}, "embed_tokens.weight");
+    tiny_add(model, 0.5, 0, 2, (int64_t[]){vocab_size, stack.hidden}, "embed_tokens.weight");
     tiny_add_encoder_stack(model, "", &stack, stack.layers);
+    if (model->failed) return;
+    tiny_tensor *norm = &model->tensors[model->count - 1];
+    norm->deviation = 1;
+    norm->center = 0;
     tiny_model_sort(model);
 }
 
