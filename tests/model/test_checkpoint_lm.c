@@ -662,6 +662,25 @@ static void a_tokenizer_must_be_complete(void **state)
     unlink(path);
 }
 
+/* 64,256 rows: neither the codes that the tokenizer lists nor the 64,000 behind its 538 tokens of text have a place. */
+static void a_vocabulary_must_hold_the_tokens(void **state)
+{
+    workshop *w = *state;
+    static const char *const tokenizers[] = {PLANNER LM "/tokenizer.json", TURBO ENCODER "/tokenizer.json"};
+    static const char *const words[][2] = {{"up to 66072", "only 64256"}, {"from id 538", "no place"}};
+    hollow_planner(w, "hollow", 1024, 28);
+    for (int i = 0; i < 2; i++) {
+        ace_error error = {0};
+        make_link(tokenizers[i], place("%s/hollow/tokenizer.json", w->root));
+        ace_checkpoint *c = open_lm(TURBO, place("%s/hollow", w->root));
+        assert_null(checkpoint_lm_tokenizer(c, &error));
+        assert_int_equal(error.status, ACE_ERROR_MODEL);
+        if (!strstr(error.message, words[i][0]) || !strstr(error.message, words[i][1])) fail_msg("%s", error.message);
+        checkpoint_close(c);
+        unlink(place("%s/hollow/tokenizer.json", w->root));
+    }
+}
+
 /* ---- synthetic, faults --------------------------------------------------------------------------------------------
  */
 
@@ -785,6 +804,7 @@ int main(void)
         TEST(added_tokens_are_heeded),
         TEST(a_tokenizer_must_belong_to_its_planner),
         TEST(a_tokenizer_must_be_complete),
+        TEST(a_vocabulary_must_hold_the_tokens),
         TEST(synthetic_planners_have_the_real_dimensions),
         TEST(every_refusal_of_the_system_is_survived),
     };
