@@ -242,8 +242,11 @@ bool vae_config_from_shapes(vae_config *c, const ace_part *part, ace_error *erro
         char module[MODULE_SIZE];
         int block = c->blocks - 1 - i;
         snprintf(module, sizeof module, "decoder.block.%d.conv_t1", block);
-        c->strides[i] = kernel_size(&s, module, 2) / 2;
-        int width = kernel_size(&s, module, 0);
+        int kernel = kernel_size(&s, module, 2), width = kernel_size(&s, module, 0);
+        if (s.ok && kernel % 2 != 0)
+            s.ok = ace_fail(error, ACE_ERROR_MODEL, "'%s': the kernel of %s is %d long, not twice a stride",
+                            part_path(part), module, kernel);
+        c->strides[i] = kernel / 2;
         if (s.ok && width % c->hidden != 0)
             s.ok = ace_fail(error, ACE_ERROR_MODEL, "'%s': block %d of the decoder is %d wide, no multiple of %d",
                             part_path(part), block, width, c->hidden);
