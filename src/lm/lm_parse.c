@@ -134,8 +134,8 @@ static bool unquote(lm_slice value, ace_text *out)
     ace_text folded = {0}, meaning = {0};
     fold_lines(value, quote == '"', &folded);
     bool ok = !folded.failed && folded.length >= 2 && folded.data[folded.length - 1] == quote;
-    const char *end = ok ? folded.data + folded.length - 1 : NULL;
-    for (const char *p = folded.data + 1; ok && p < end;) {
+    const char *p = ok ? folded.data + 1 : NULL, *end = ok ? folded.data + folded.length - 1 : NULL;
+    while (ok && p < end) {
         char c = *p++;
         if (quote == '"' && c == '\\')
             ok = p < end && unescape(&p, end, &meaning);

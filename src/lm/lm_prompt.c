@@ -70,7 +70,7 @@ static bool write_field(ace_text *out, lm_field field, const lm_value *value, ac
     return true;
 }
 
-/* Appends the plan between its tags; `body` is working space. */
+/* Appends the plan between its tags. */
 static bool write_plan(ace_text *out, const lm_metadata *plan, ace_error *error)
 {
     ace_text body = {0};

@@ -78,6 +78,29 @@ bool lm_blank(const char *text)
     return lm_trim(lm_slice_of(text)).length == 0;
 }
 
+static bool is_control(uint32_t c)
+{
+    if (c == '\t' || c == '\n' || c == '\r' || c == 0x85) return false;
+    return c < 0x20 || (c >= 0x7f && c < 0xa0);
+}
+
+char *lm_without_controls(const char *text, size_t *removed, ace_error *error)
+{
+    lm_slice all = lm_slice_of(text);
+    ace_text out = {0};
+    *removed = 0;
+    for (size_t at = 0, start = 0; at <= all.length;) {
+        size_t from = at;
+        bool control = at < all.length && is_control(unicode_next(all.data, &at));
+        if (!control && from < all.length) continue;
+        ace_text_bytes(&out, all.data + start, from - start);
+        if (from == all.length) break;
+        ++*removed;
+        start = at;
+    }
+    return ace_text_take(&out, error);
+}
+
 size_t lm_digits_end(lm_slice text, size_t at)
 {
     for (size_t next = at; next < text.length; at = next)

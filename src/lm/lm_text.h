@@ -36,6 +36,10 @@ bool lm_is_word(lm_slice text, const char *lower);
 /* True for NULL and for text of nothing but white space. */
 bool lm_blank(const char *text);
 
+/* A copy without control characters, which no model has learned to read: C0, DEL and C1 but for TAB, LF, CR and U+0085.
+ * *removed counts them, so that the caller can say so. Caller frees. NULL text is empty. */
+char *lm_without_controls(const char *text, size_t *removed, ace_error *error);
+
 /* The end of the decimal digits (of any script) that start at byte `at`. */
 size_t lm_digits_end(lm_slice text, size_t at);
 

@@ -240,7 +240,7 @@ static void write_plain(writer *w, code_points text)
     }
 }
 
-/* A line break counts for one of its own and is written twice where it is a plain LF: once would read as a space. */
+/* A run of breaks that starts with LF gets one LF more: a single one would read back as a space. */
 static void write_breaks(writer *w, code_points text, size_t start, size_t end)
 {
     if (text.data[start] == '\n') ace_text_add(w->out, "\n");

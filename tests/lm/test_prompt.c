@@ -340,6 +340,24 @@ static void what_is_not_utf8_is_refused(void **state)
     lm_metadata_free(&plan);
 }
 
+static void control_characters_are_counted_out(void **state)
+{
+    (void)state;
+    static const char *const table[][2] = {{"a\x07 b\x1b[0m\x7f", "a b[0m"},
+                                           {"\ta\r\n", "\ta\r\n"},
+                                           {"\x01", ""},
+                                           {"", ""},
+                                           {"\xc2\x80x\xc2\x9f\xc2\x85\xc2\xa0", "x\xc2\x85\xc2\xa0"}};
+    static const size_t removed[] = {3, 0, 1, 0, 2};
+    for (size_t i = 0; i < 5; i++) {
+        size_t count;
+        char *text = lm_without_controls(table[i][0], &count, NULL);
+        assert_string_equal(text, table[i][1]);
+        assert_int_equal(count, removed[i]);
+        free(text);
+    }
+}
+
 static void numbers_too_large_are_refused(void **state)
 {
     (void)state;
@@ -402,6 +420,7 @@ int main(void)
         cmocka_unit_test(plans_are_written_as_numbers_where_they_are_numbers),
         cmocka_unit_test(a_detected_language_reaches_the_song),
         cmocka_unit_test(what_is_not_utf8_is_refused),
+        cmocka_unit_test(control_characters_are_counted_out),
         cmocka_unit_test(numbers_too_large_are_refused),
         cmocka_unit_test(an_answer_without_metadata_is_an_error),
         cmocka_unit_test(every_allocation_may_fail),

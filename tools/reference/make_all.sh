@@ -3,11 +3,12 @@
 #   PYTHON    of the environment that README.md describes
 #   OFFICIAL  a checkout of ACE-Step 1.5, April 2026
 #   TOOL      the program make-tiny-checkpoint, from a build
-#   QWEN      Qwen3's tokenizer.json; without it the tokenizer's values are left as they are
+#   QWEN      Qwen3's tokenizer.json, beside its tokenizer_config.json; without it the values of the tokenizer and of the
+#             planner's prompts are left as they are
 set -eu
 
 if [ $# -lt 3 ] || [ $# -gt 4 ]; then
-    sed -n '2,6s/^# //p' "$0" >&2
+    sed -n '2,7s/^# //p' "$0" >&2
     exit 2
 fi
 python=$(command -v "$1") official=$(cd "$2" && pwd) tool=$(realpath "$3") qwen=${4:+$(realpath "$4")}
@@ -19,6 +20,7 @@ trap 'rm -rf "$tiny"' EXIT
 "$python" $reference/make_format_goldens.py
 if [ -n "$qwen" ]; then
     "$python" $reference/make_tokenizer_goldens.py "$qwen"
+    "$python" $reference/make_lm_prompt_goldens.py --official "$official" --tokenizer "$(dirname "$qwen")"
 fi
 "$python" $reference/make_fuzz_seeds.py
 "$python" $reference/audio_level.py "$official" tests/data/audio/level.txt

@@ -2,9 +2,11 @@
 
     make_lm_prompt_goldens.py --official CHECKOUT --tokenizer DIRECTORY [--blocks 12] [--out tests/data/lm]
 
-text-fragments.json   what random texts are made of
-yaml.txt, parse.txt, prompt.txt   one hash (FNV-1a, 64 bits) for each block of 1,000 random cases
-text-examples.json    the first cases of each in full
+text-fragments.json     what random texts are made of
+text-examples.json      the first cases of each kind in full
+yaml.txt, parse.txt, prompt.txt
+                        one hash (FNV-1a, 64 bits) for each block of 1,000 random cases
+fuzz/corpus/lm_parse    random answers, to start the parser's fuzzer from
 
 DIRECTORY holds Qwen3's tokenizer_config.json, whose chat template is used. The cases are made by the generator of
 tests/lm/random_case.h, which this file repeats. A whole request runs through the official generate_music(), with a
@@ -303,6 +305,15 @@ def prompt_case(random, program):
     return None, "".join(out)
 
 
+def write_corpus():
+    """The fuzzer's first byte: bit 0 is the official profile, the others say which fields the user gave."""
+    corpus = ROOT / "fuzz/corpus/lm_parse"
+    corpus.mkdir(parents=True, exist_ok=True)
+    random = Random(3)
+    for i in range(24):
+        (corpus / f"answer{i:02}").write_bytes(bytes([random.below(256)]) + random.answer()[:600].encode("utf-8"))
+
+
 CASES = {"yaml": (yaml_case, 60), "parse": (parse_case, 60), "prompt": (prompt_case, 12)}
 
 
@@ -318,6 +329,7 @@ def main():
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "text-fragments.json").write_text(
         json.dumps({"lists": LISTS, "ranges": RANGES, "kinds": KINDS, "lengths": LENGTHS}, indent=0) + "\n")
+    write_corpus()
     examples = {}
     for number, (name, (case, count)) in enumerate(CASES.items()):
         if options.only not in (None, name):
