@@ -75,13 +75,21 @@ static size_t backslashes_before(const ace_text *text)
     return n;
 }
 
-/* Appends the lines of a scalar as one: trimmed, blank ones left out, a space between two of them; in double quotes a
- * backslash at the end of a line joins it to the next without one. */
-static void fold_lines(lm_slice value, bool escapes, ace_text *out)
+/* Without the white space that YAML knows, at both ends. */
+static lm_slice trim_blanks(lm_slice line)
+{
+    while (line.length > 0 && strchr(" \t\r", line.data[0])) line = part(line, 1, line.length);
+    while (line.length > 0 && strchr(" \t\r", line.data[line.length - 1])) line.length--;
+    return line;
+}
+
+/* Appends the lines of a quoted scalar as one: trimmed, blank ones left out, a space between two of them; in double
+ * quotes a backslash at the end of a line joins it to the next without one. */
+static void fold_quoted(lm_slice value, bool escapes, ace_text *out)
 {
     lm_slice line;
     for (bool first = true; next_line(&value, &line);) {
-        line = lm_trim(line);
+        line = trim_blanks(line);
         if (line.length == 0) continue;
         if (!first && escapes && backslashes_before(out) % 2 == 1)
             out->data[--out->length] = '\0';
@@ -132,7 +140,7 @@ static bool unquote(lm_slice value, ace_text *out)
     if (value.length < 2 || (value.data[0] != '\'' && value.data[0] != '"')) return false;
     char quote = value.data[0];
     ace_text folded = {0}, meaning = {0};
-    fold_lines(value, quote == '"', &folded);
+    fold_quoted(value, quote == '"', &folded);
     bool ok = !folded.failed && folded.length >= 2 && folded.data[folded.length - 1] == quote;
     const char *p = ok ? folded.data + 1 : NULL, *end = ok ? folded.data + folded.length - 1 : NULL;
     while (ok && p < end) {
@@ -194,6 +202,19 @@ static bool store_value(reader *r, lm_field field, lm_slice value, ace_error *er
     return true;
 }
 
+/* Appends the lines of a caption without quotes as one: trimmed as the reference does, blank ones left out. */
+static void join_lines(lm_slice value, ace_text *out)
+{
+    lm_slice line;
+    for (bool first = true; next_line(&value, &line);) {
+        line = lm_trim(line);
+        if (line.length == 0) continue;
+        if (!first) ace_text_add(out, " ");
+        ace_text_bytes(out, line.data, line.length);
+        first = false;
+    }
+}
+
 /* Stores the open field, if any, and closes it. */
 static bool store(reader *r, ace_error *error)
 {
@@ -205,7 +226,7 @@ static bool store(reader *r, ace_error *error)
         if (r->profile != LM_PROFILE_OFFICIAL && unquote(value, &text)) {
             value = (lm_slice){text.data ? text.data : "", text.length};
         } else if (field == LM_CAPTION) {
-            fold_lines(value, false, &text);
+            join_lines(value, &text);
             value = (lm_slice){text.data ? text.data : "", text.length};
         } else {
             value = lm_trim(value);
