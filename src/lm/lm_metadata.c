@@ -295,21 +295,26 @@ bool lm_song_merge(lm_profile profile, const lm_request *request, const lm_metad
     return finished(song);
 }
 
-bool lm_song_assemble(const lm_metadata *written, const char *lyrics, lm_song *song, ace_error *error)
+bool lm_song_assemble(lm_profile profile, const lm_metadata *written, const lm_metadata *given, const char *lyrics,
+                      lm_song *song, ace_error *error)
 {
     if (lm_metadata_is_empty(written))
         return ace_fail(error, ACE_ERROR_MODEL,
                         "the language model's answer has no metadata; another seed or a lower temperature may help");
-    const lm_value *fields = written->fields;
+    const lm_value *fields[LM_FIELD_COUNT];
+    for (lm_field field = 0; field < LM_FIELD_COUNT; field++) {
+        bool fill = given && !lm_metadata_has(written, field) && profile != LM_PROFILE_OFFICIAL;
+        fields[field] = fill ? &given->fields[field] : &written->fields[field];
+    }
     ace_text caption = {0};
-    lm_value_write(&caption, &fields[LM_CAPTION]);
+    lm_value_write(&caption, fields[LM_CAPTION]);
     song->caption = ace_text_take(&caption, error);
     song->lyrics = ace_strdup(lyrics, error);
-    song->keyscale = text_or_nothing(&fields[LM_KEYSCALE], error);
-    song->language = text_or_nothing(&fields[LM_LANGUAGE], error);
-    song->timesignature = text_or_nothing(&fields[LM_TIMESIGNATURE], error);
-    song->bpm = positive_integer(&fields[LM_BPM]);
-    song->duration = positive_number(&fields[LM_DURATION]);
+    song->keyscale = text_or_nothing(fields[LM_KEYSCALE], error);
+    song->language = text_or_nothing(fields[LM_LANGUAGE], error);
+    song->timesignature = text_or_nothing(fields[LM_TIMESIGNATURE], error);
+    song->bpm = positive_integer(fields[LM_BPM]);
+    song->duration = positive_number(fields[LM_DURATION]);
     return finished(song);
 }
 

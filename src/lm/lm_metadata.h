@@ -93,9 +93,12 @@ void lm_song_free(lm_song *song);
 bool lm_song_merge(lm_profile profile, const lm_request *request, const lm_metadata *planned, bool rewrite, bool detect,
                    lm_song *song, ace_error *error);
 
-/* Understanding, writing and formatting (6.6): what the model wrote. `lyrics` are those found behind its plan. Empty
- * metadata are an error: the model answered nothing. */
-bool lm_song_assemble(const lm_metadata *written, const char *lyrics, lm_song *song, ace_error *error);
+/* Understanding, writing and formatting (6.6): what the model wrote. `lyrics` are those found behind its plan. `given`
+ * (may be NULL) are the user's own values: the default profile takes them where the model wrote none, as it does not
+ * for a language that was given for formatting. `written` without any metadata is an error: the model answered nothing.
+ */
+bool lm_song_assemble(lm_profile profile, const lm_metadata *written, const lm_metadata *given, const char *lyrics,
+                      lm_song *song, ace_error *error);
 
 /* The length of the song to plan codes for (3.3): the request's, else the one the model planned; 0 when neither. */
 double lm_target_duration(double requested, const lm_metadata *planned);

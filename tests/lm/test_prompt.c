@@ -96,7 +96,7 @@ static void use(const case_request *c, char *prompt, const lm_metadata *given, c
     char *lyrics = lm_parse_lyrics(LM_PROFILE_OFFICIAL, case_string(&c->answer), c->answer.length, NULL);
     assert_non_null(lyrics);
     const char *chosen = *lyrics ? lyrics : unless_lyrics;
-    if (lm_song_assemble(&written, chosen, &song, NULL))
+    if (lm_song_assemble(LM_PROFILE_OFFICIAL, &written, given, chosen, &song, NULL))
         show_song(out, &song);
     else
         ace_text_add(out, "no metadata\n");
@@ -316,6 +316,25 @@ static void a_detected_language_reaches_the_song(void **state)
     lm_metadata_free(&planned);
 }
 
+/* The grammar leaves out the language line when formatting with a language that was given. */
+static void a_given_language_survives_formatting(void **state)
+{
+    (void)state;
+    lm_metadata written = {0}, given = {0};
+    lm_metadata_set_integer(&written, LM_BPM, 90);
+    lm_metadata_set_integer(&given, LM_BPM, 80);
+    assert_true(lm_metadata_set_text(&given, LM_LANGUAGE, lm_slice_of("fr"), NULL));
+    for (lm_profile profile = LM_PROFILE_DEFAULT; profile <= LM_PROFILE_OFFICIAL; profile++) {
+        lm_song song = {0};
+        assert_true(lm_song_assemble(profile, &written, &given, "la", &song, NULL));
+        assert_string_equal(song.language, profile == LM_PROFILE_DEFAULT ? "fr" : "");
+        assert_int_equal(song.bpm, 90);
+        lm_song_free(&song);
+    }
+    lm_metadata_free(&written);
+    lm_metadata_free(&given);
+}
+
 /* ---- bad input ---------------------------------------------------------------------------------------------- */
 
 static void what_is_not_utf8_is_refused(void **state)
@@ -375,7 +394,7 @@ static void an_answer_without_metadata_is_an_error(void **state)
     lm_metadata metadata = {0};
     lm_song song = {0};
     ace_error error = {0};
-    assert_false(lm_song_assemble(&metadata, "la", &song, &error));
+    assert_false(lm_song_assemble(LM_PROFILE_DEFAULT, &metadata, NULL, "la", &song, &error));
     assert_int_equal(error.status, ACE_ERROR_MODEL);
 }
 
@@ -419,6 +438,7 @@ int main(void)
         cmocka_unit_test(tokens_are_those_of_the_specification),
         cmocka_unit_test(plans_are_written_as_numbers_where_they_are_numbers),
         cmocka_unit_test(a_detected_language_reaches_the_song),
+        cmocka_unit_test(a_given_language_survives_formatting),
         cmocka_unit_test(what_is_not_utf8_is_refused),
         cmocka_unit_test(control_characters_are_counted_out),
         cmocka_unit_test(numbers_too_large_are_refused),
