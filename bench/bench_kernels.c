@@ -6,101 +6,13 @@
  * the thread is measured instead of the time on the wall, for machines that are busy with other things. The peak is
  * measured too: a loop of independent fused multiply-adds of the widest vectors, on as many threads. */
 #include "device/device.h"
+#include "machine.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-
-#if defined(__x86_64__)
-#include <immintrin.h>
-#endif
-
-enum { CHAINS = 16, PEAK_LOOPS = 4000000 };
-
-static double now(bool alone)
-{
-    struct timespec time;
-    clock_gettime(alone ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + (double)time.tv_nsec * 1e-9;
-}
-
-/* ---- the peak ------------------------------------------------------------------------------------------------ */
-
-typedef double (*peak_loop)(void); /* returns flops done; its sums go where the compiler must keep them */
-
-static volatile float sink;
-
-#if defined(__x86_64__)
-__attribute__((target("avx512f"))) static double peak_avx512(void)
-{
-    __m512 sums[CHAINS], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
-    for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_set1_ps((float)i);
-    for (int k = 0; k < PEAK_LOOPS; k++)
-#pragma GCC unroll 16
-        for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_fmadd_ps(sums[i], a, b);
-    for (int i = 0; i < CHAINS; i++) sink = _mm512_reduce_add_ps(sums[i]);
-    return 2.0 * 16 * CHAINS * PEAK_LOOPS;
-}
-
-__attribute__((target("avx2,fma"))) static double peak_avx2(void)
-{
-    __m256 sums[12], a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(1e-3f);
-    for (int i = 0; i < 12; i++) sums[i] = _mm256_set1_ps((float)i);
-    for (int k = 0; k < PEAK_LOOPS; k++)
-#pragma GCC unroll 12
-        for (int i = 0; i < 12; i++) sums[i] = _mm256_fmadd_ps(sums[i], a, b);
-    for (int i = 0; i < 12; i++) sink = _mm256_cvtss_f32(sums[i]);
-    return 2.0 * 8 * 12 * PEAK_LOOPS;
-}
-#endif
-
-static double peak_generic(void)
-{
-    typedef float four __attribute__((vector_size(16)));
-    four sums[8];
-    for (int i = 0; i < 8; i++) sums[i] = (four){(float)i, 1, 2, 3};
-    for (int k = 0; k < PEAK_LOOPS; k++)
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) sums[i] = sums[i] * 0.999f + 1e-3f;
-    for (int i = 0; i < 8; i++) sink = sums[i][0];
-    return 2.0 * 4 * 8 * PEAK_LOOPS;
-}
-
-static peak_loop peak_of(const char *device)
-{
-#if defined(__x86_64__)
-    if (strstr(device, "AVX-512")) return peak_avx512;
-    if (strstr(device, "AVX2")) return peak_avx2;
-#endif
-    (void)device;
-    return peak_generic;
-}
-
-static void peak_task(void *context, int64_t index, int worker)
-{
-    (void)index, (void)worker;
-    (*(peak_loop *)context)();
-}
-
-/* GFLOP/s of all threads together. */
-static double measure_peak(const char *device, int threads)
-{
-    ace_error error = {0};
-    peak_loop loop = peak_of(device);
-    ace_pool *pool = ace_pool_open(threads, &error);
-    if (!pool) return 0;
-    double flops = loop(), best = 0;
-    for (int i = 0; i < 5; i++) {
-        double start = now(threads == 1);
-        ace_pool_run(pool, ace_pool_threads(pool), peak_task, &loop, NULL);
-        best = fmax(best, flops * ace_pool_threads(pool) / (now(threads == 1) - start) * 1e-9);
-    }
-    ace_pool_close(pool);
-    return best;
-}
 
 /* ---- operations ---------------------------------------------------------------------------------------------- */
 
@@ -167,11 +79,11 @@ static void measure(bench *b, operation *op, const char *format, ...)
     op->run(b->dev, op);
     ace_device_stats after = ace_device_get_stats(b->dev);
     double flops = after.flops - before.flops, bytes = after.bytes_moved - before.bytes_moved, best = INFINITY;
-    double end = now(b->alone) + b->seconds;
-    for (int i = 0; i < 3 || now(b->alone) < end; i++) {
-        double start = now(b->alone);
+    double end = machine_clock(b->alone) + b->seconds;
+    for (int i = 0; i < 3 || machine_clock(b->alone) < end; i++) {
+        double start = machine_clock(b->alone);
         op->run(b->dev, op);
-        best = fmin(best, now(b->alone) - start);
+        best = fmin(best, machine_clock(b->alone) - start);
     }
     printf("%-44s %9.3f ms %8.1f GFLOP/s %5.1f %% of peak %7.1f GB/s\n", name, best * 1e3, flops / best * 1e-9,
            100 * flops / best * 1e-9 / b->peak, bytes / best * 1e-9);
@@ -334,11 +246,11 @@ static void packing(bench *b)
     size_t bytes = 0;
     char *source = calloc(2048 * 64, 4);
     for (int i = 0; i < 5 && source; i++) {
-        double start = now(b->alone);
+        double start = machine_clock(b->alone);
         ace_weight *w = ace_weight_new(
             b->dev, &(ace_weight_desc){.kind = ACE_WEIGHT_PRODUCT, .name = "bench", .n = 16384, .k = 2048, .taps = 1},
             read_copy, source);
-        best = fmin(best, now(b->alone) - start);
+        best = fmin(best, machine_clock(b->alone) - start);
         bytes = ace_device_get_stats(b->dev).weight_bytes;
         ace_weight_free(b->dev, w);
     }
@@ -355,7 +267,7 @@ static bool run_device(const ace_cpu_options *options, const char *only)
         ace_device_close(b.dev);
         return false;
     }
-    b.peak = measure_peak(ace_device_name(b.dev), options->threads);
+    b.peak = machine_peak(ace_device_name(b.dev), options->threads);
     printf("\n%s, peak %.0f GFLOP/s\n", ace_device_name(b.dev), b.peak);
     if (wanted(&b, "linear")) linears(&b);
     if (wanted(&b, "gated")) gated(&b);

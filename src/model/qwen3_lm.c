@@ -13,7 +13,7 @@ void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const
     *model = (qwen3_lm){0};
     qwen3_load(&model->decoder, dev, part, config);
     model->head = model->decoder.embed_tokens;
-    if (!config->tied_head && part_find(part, head))
+    if (!config->tied_head)
         model->head = weights_table(&model->decoder.weights, config->vocab_size, config->stack.hidden, head);
 }
 

@@ -13,7 +13,7 @@ typedef struct qwen3_lm {
     const ace_weight *head; /* TABLE [vocab][hidden]: the embedding, or its own where the head is not tied */
 } qwen3_lm;
 
-/* As qwen3_load(); also "lm_head.weight" when the config says that the head is not tied and the part has one. */
+/* As qwen3_load(); also "lm_head.weight" when the config says that the head is not tied. */
 void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config);
 void qwen3_lm_free(qwen3_lm *model);
 

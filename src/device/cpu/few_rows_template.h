@@ -85,9 +85,10 @@ static void gemm_pairs(float *c, int64_t ldc, const void *rows, int64_t lda, int
 /* ---- with rows of a table ---------------------------------------------------------------------------------------- */
 
 FEW_INLINE void dots_of(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
-                        ace_dtype dtype, int64_t k)
+                        ace_dtype dtype, int64_t k, bool fetch)
 {
     vf sums[CPU_DOTS][CPU_DOTS];
+    size_t size = dtype == ACE_BF16 ? 2 : 4;
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 4
@@ -95,7 +96,10 @@ FEW_INLINE void dots_of(float *y, int64_t ldy, const float *x, int64_t ldx, int 
     for (int64_t i = 0; i + VF_LANES <= k; i += VF_LANES) {
         vf values[CPU_DOTS];
 #pragma GCC unroll 4
-        for (int c = 0; c < count; c++) values[c] = vf_load_as(w[c], dtype, i, VF_LANES);
+        for (int c = 0; c < count; c++) {
+            if (fetch) __builtin_prefetch((const char *)w[c] + (size_t)(i + CPU_DOTS * k) * size);
+            values[c] = vf_load_as(w[c], dtype, i, VF_LANES);
+        }
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             vf v = vf_load_n(x + r * ldx + i, VF_LANES);
@@ -116,33 +120,34 @@ FEW_INLINE void dots_of(float *y, int64_t ldy, const float *x, int64_t ldx, int 
 }
 
 FEW_INLINE void dots_of_type(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w,
-                             int count, ace_dtype dtype, int64_t k)
+                             int count, ace_dtype dtype, int64_t k, bool fetch)
 {
     if (count < CPU_DOTS) {
         for (int c = 0; c < count; c++)
-            for (int r = 0; r < rows; r++) dots_of(y + r * ldy + c, ldy, x + r * ldx, ldx, 1, w + c, 1, dtype, k);
+            for (int r = 0; r < rows; r++)
+                dots_of(y + r * ldy + c, ldy, x + r * ldx, ldx, 1, w + c, 1, dtype, k, fetch);
         return;
     }
     switch (rows) {
     case 1:
-        dots_of(y, ldy, x, ldx, 1, w, CPU_DOTS, dtype, k);
+        dots_of(y, ldy, x, ldx, 1, w, CPU_DOTS, dtype, k, fetch);
         break;
     case 2:
-        dots_of(y, ldy, x, ldx, 2, w, CPU_DOTS, dtype, k);
+        dots_of(y, ldy, x, ldx, 2, w, CPU_DOTS, dtype, k, fetch);
         break;
     case 3:
-        dots_of(y, ldy, x, ldx, 3, w, CPU_DOTS, dtype, k);
+        dots_of(y, ldy, x, ldx, 3, w, CPU_DOTS, dtype, k, fetch);
         break;
     default:
-        dots_of(y, ldy, x, ldx, CPU_DOTS, w, CPU_DOTS, dtype, k);
+        dots_of(y, ldy, x, ldx, CPU_DOTS, w, CPU_DOTS, dtype, k, fetch);
     }
 }
 
 static void dots_block(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
-                       ace_dtype dtype, int64_t k)
+                       ace_dtype dtype, int64_t k, bool fetch)
 {
     if (dtype == ACE_BF16)
-        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_BF16, k);
+        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_BF16, k, fetch);
     else
-        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_F32, k);
+        dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_F32, k, fetch);
 }

@@ -16,6 +16,7 @@ enum {
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
     GROUP = 16,       /* most panels of a task */
     FEW_ROWS = 16,    /* up to so many the expansion of a panel costs more than it saves */
+    FEW_AHEAD = 2048, /* bytes of a panel asked for ahead of their use, then */
     FETCH_ROWS = 6,   /* how far ahead of being copied rows of x are fetched */
 };
 
@@ -96,10 +97,6 @@ static void multiply_chunk(const product *p, buffers *own, int64_t panel, float 
     const cpu_kernels *kernels = p->cpu->kernels;
     const char *stored = (const char *)p->w->data + (size_t)panel * p->panel_bytes + k->at;
     const void *b = stored;
-    if (p->multiplied != p->w->dtype && rows <= FEW_ROWS && p->w->desc.taps == 1) {
-        kernels->gemm_pairs(c, CPU_NR, own->a, k->length, (int)rows, k->length, b, k->at > 0, stored + p->panel_bytes);
-        return;
-    }
     if (p->multiplied != p->w->dtype) {
         kernels->expand(own->b, b, k->taps, k->channels);
         b = own->b;
@@ -166,6 +163,31 @@ static void product_task(void *context, int64_t index, int worker)
     finish_block(p, own, first, rows, first_panel, panels);
 }
 
+/* The task of a product of few rows, which takes as long as its panels take to come from memory: each is read from its
+ * first byte to its last, and expanded on its way through the registers. The rows wait in the workspace,
+ * [chunk][row][k].
+ */
+static void few_rows_task(void *context, int64_t index, int worker)
+{
+    const product *p = context;
+    buffers *own = cpu_workspace(p->cpu, worker);
+    int64_t first = index * p->group, panels = cpu_min(p->group, p->panels - first);
+    for (chunk k = {0}; next_chunk(p, &k);) copy_block(p, &k, 0, p->rows, own->a + k.channel * p->rows);
+    for (int64_t i = 0; i < panels && !cpu_stopped(p->dev); i++)
+        for (chunk k = {0}; next_chunk(p, &k);) {
+            const char *b = (const char *)p->w->data + (size_t)(first + i) * p->panel_bytes + k.at;
+            p->cpu->kernels->gemm_pairs(own->c[i], CPU_NR, own->a + k.channel * p->rows, k.length, (int)p->rows,
+                                        k.length, b, k.at > 0, b + FEW_AHEAD);
+        }
+    finish_block(p, own, 0, p->rows, first, panels);
+}
+
+static bool few_rows(const product *p)
+{
+    return p->multiplied != p->w->dtype && p->w->desc.taps == 1 && p->rows <= FEW_ROWS &&
+           p->rows * p->channels <= BLOCK_ROWS * CPU_KC;
+}
+
 static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_conv *conv, int64_t rows,
                      const cpu_epilogue *epilogue)
 {
@@ -191,7 +213,7 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
     /* Few and large tasks copy less, but every thread must have some. */
     p.group = cpu_max(1, cpu_min(GROUP, p.panels * blocks / (4 * cpu->threads)));
     p.groups = cpu_divide_up(p.panels, p.group);
-    cpu_run(dev, blocks * p.groups, product_task, &p);
+    cpu_run(dev, blocks * p.groups, few_rows(&p) ? few_rows_task : product_task, &p);
 }
 
 static const float *vector(const ace_weight *w)

@@ -44,7 +44,7 @@ typedef struct cpu_kernels {
     cpu_gemm_kernel *gemm_f32;
     cpu_gemm_kernel *gemm_bf16; /* NULL: products of bf16 are expanded to float32 and use gemm_f32 */
     /* gemm_f32 on a panel of bf16 in pairs [(length + 1) / 2][32][2], which it expands on its way: for so few rows that
-     * the panel is read only once. All of `soon` that is as long as `b` is fetched. The same bits as expand + gemm_f32. */
+     * the panel is read only once. As much of `soon` as of `b` is fetched. The same bits as expand + gemm_f32. */
     cpu_gemm_kernel *gemm_pairs;
     /* Expands `taps` times `length` bf16 values per column, packed in pairs, to the float32 form of a panel. */
     void (*expand)(float *panel, const uint16_t *pairs, int taps, int64_t length);
@@ -64,9 +64,10 @@ typedef struct cpu_kernels {
     void (*add)(float *y, const float *a, const float *b, int64_t n);
     void (*silu)(void *y, ace_dtype to, const float *x, int64_t n);
     /* y[m][n] = x[m] . w[n] over k values: `rows` <= CPU_DOTS rows of x, `count` <= CPU_DOTS rows w of type `dtype`.
-     * The order of the sum depends on k alone. */
+     * The order of the sum depends on k alone. `fetch`: ask for the CPU_DOTS rows behind these, which are likely next.
+     */
     void (*dots)(float *y, int64_t ldy, const float *x, int64_t ldx, int rows, const void *const *w, int count,
-                 ace_dtype dtype, int64_t k);
+                 ace_dtype dtype, int64_t k, bool fetch);
 
     /* Attention. keys_pack: `count` <= 32 rows of n values, `stride` apart, become the panel [n][32] of float32 (the
      * transpose), missing rows zero. values_pack: `count` rows of n values become panels [n / 32][rows][32], missing

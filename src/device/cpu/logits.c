@@ -29,7 +29,7 @@ static void head_task(void *context, int64_t index, int worker)
         }
         for (int64_t m = 0; m < h->x.rows; m += CPU_DOTS)
             h->kernels->dots((float *)ace_mat_row(h->y, m) + col, h->y.stride, ace_mat_row(h->x, m), h->x.stride,
-                             (int)cpu_min(CPU_DOTS, h->x.rows - m), rows, count, h->table->dtype, k);
+                             (int)cpu_min(CPU_DOTS, h->x.rows - m), rows, count, h->table->dtype, k, m == 0);
     }
 }
 
