@@ -257,7 +257,7 @@ static void write_single(writer *w, code_points text)
         if (is_break(text.data[i])) {
             write_breaks(w, text, i, end);
         } else if (text.data[i] == ' ') {
-            if (end == i + 1 && w->column > WIDTH && i > 0 && end < text.count)
+            if (end == i + 1 && w->column > WIDTH && end < text.count)
                 put_fold(w);
             else
                 put_points(w, text, i, end);
