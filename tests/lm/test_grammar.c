@@ -1,6 +1,6 @@
 /* The grammar by hand: the vectors of spec/lm.md 9.5 and 9.6, each place where the default profile differs from the
  * official one, and the promises about durations and codes. What needs Qwen3's vocabulary is skipped without it. */
-#include "lm/lm_grammar.h"
+#include "lm/lm_grammar_constraint.h"
 
 #include "base/file.h"
 #include "base/memory.h"
@@ -803,6 +803,41 @@ static void test_states_are_independent(void **state)
     end(&s);
 }
 
+/* What the engine sees of a plan is what the plan says. */
+static void test_constraint(void **state)
+{
+    session s = begin(need_qwen3(state), LM_PROFILE_DEFAULT, phase1);
+    lm_grammar_item item;
+    lm_constraint rules = lm_grammar_constraint(&item, s.plan);
+    lm_next next;
+    static const int32_t choices[] = {DIGIT_0 + 9, DIGIT_0 + 6, 362, 624,  10563,
+                                      DIGIT_0 + 6, DIGIT_0 + 1, 356, 3598, 662};
+    size_t chosen = 0;
+    for (rules.next(rules.context, &next); next.kind != LM_NEXT_DONE; rules.next(rules.context, &next)) {
+        assert_int_equal(next.kind == LM_NEXT_FORCED, s.step.kind == LM_STEP_FORCED);
+        assert_int_equal(next.kind == LM_NEXT_LOOK, s.step.kind == LM_STEP_LOOK);
+        if (next.kind == LM_NEXT_FORCED) {
+            check_run(&s, next.forced, (size_t)next.forced_count);
+            for (int64_t i = 0; i < next.forced_count; i++) assert_true(rules.accept(rules.context, next.forced[i]));
+            take_run(&s);
+            continue;
+        }
+        assert_int_equal(lm_token_set_size(next.allowed), lm_token_set_size(s.step.allowed));
+        int32_t token = chosen < sizeof choices / sizeof *choices ? choices[chosen++] : DIGIT_0 + 4;
+        if (next.kind == LM_NEXT_LOOK) {
+            rules.look(rules.context, token, false);
+            lm_grammar_look(&s.state, token, false);
+        } else {
+            assert_true(lm_token_set_contains(next.allowed, token));
+            assert_int_equal(rules.accept(rules.context, token), lm_grammar_accept(&s.state, token));
+        }
+        lm_grammar_next(&s.state, &s.step);
+    }
+    assert_int_equal(s.step.kind, LM_STEP_DONE);
+    assert_int_equal(chosen, sizeof choices / sizeof *choices);
+    end(&s);
+}
+
 /* ---- refusals ------------------------------------------------------------------------------------------------- */
 
 static void refuse_options(const ace_tokenizer *tokenizer, lm_grammar_options options, ace_status status,
@@ -943,6 +978,7 @@ int main(void)
         cmocka_unit_test(test_d13_d21_lyrics),
         cmocka_unit_test(test_everything_given_is_one_run),
         cmocka_unit_test(test_states_are_independent),
+        cmocka_unit_test(test_constraint),
         cmocka_unit_test(test_refusals),
         cmocka_unit_test(test_other_tokenizers_are_refused),
         cmocka_unit_test(test_faults),

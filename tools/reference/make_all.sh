@@ -20,6 +20,7 @@ trap 'rm -rf "$tiny"' EXIT
 "$python" $reference/make_format_goldens.py
 if [ -n "$qwen" ]; then
     "$python" $reference/make_tokenizer_goldens.py "$qwen"
+    "$python" $reference/make_lm_grammar_goldens.py "$official" "$qwen"
     "$python" $reference/make_lm_prompt_goldens.py --official "$official" --tokenizer "$(dirname "$qwen")"
 fi
 "$python" $reference/make_fuzz_seeds.py

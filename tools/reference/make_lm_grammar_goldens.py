@@ -396,7 +396,7 @@ def main():
     logger.remove()
     official = pathlib.Path(sys.argv[1])
     result = {"values": VALUES, "durations": DURATIONS}
-    walks = int(sys.argv[3]) if len(sys.argv) > 3 else 100
+    walks = int(sys.argv[3]) if len(sys.argv) > 3 else 140
     readable = [0, 3, 1000001, 2000002, 3000003]
     result["small"] = Walker(Vocabulary(SMALL, 0), official).write(12, 60, readable)
     if len(sys.argv) > 2:
