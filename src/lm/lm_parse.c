@@ -44,24 +44,35 @@ static bool next_line(lm_slice *rest, lm_slice *line)
     return true;
 }
 
-/* Appends the text without NUL and, in the default profile, without the tokens that end a turn. */
-static bool clean(lm_profile profile, const char *bytes, size_t n, ace_text *out, ace_error *error)
+/* The length of what must not be read at the start of the text: a NUL, or, in the default profile, a token that ends a
+ * turn. 0 for anything else. */
+static size_t unwanted(lm_profile profile, lm_slice text)
 {
     static const char *const ends[] = {"<|im_end|>", "<|endoftext|>"};
-    size_t bad;
+    if (text.data[0] == '\0') return 1;
+    if (text.data[0] != '<' || profile == LM_PROFILE_OFFICIAL) return 0;
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (starts_with(text, ends[i])) return strlen(ends[i]);
+    return 0;
+}
+
+/* Appends the text without what is unwanted. A NUL leaves U+FFFD behind. */
+static bool clean(lm_profile profile, const char *bytes, size_t n, ace_text *out, ace_error *error)
+{
+    lm_slice all = {bytes, n};
+    size_t bad, start = 0;
     if (!ace_utf8_valid(bytes, n, &bad))
         return ace_fail(error, ACE_ERROR_USAGE, "the language model's text is not UTF-8 at byte %zu", bad);
-    for (size_t i = 0, start = 0; i <= n; i++) {
-        size_t skip = 0;
-        if (i < n && bytes[i] == '\0') skip = 1;
-        for (size_t e = 0; e < 2 && i < n && bytes[i] == '<' && profile != LM_PROFILE_OFFICIAL; e++)
-            if (starts_with((lm_slice){bytes + i, n - i}, ends[e])) skip = strlen(ends[e]);
-        if (skip == 0 && i < n) continue;
-        ace_text_bytes(out, bytes + start, i - start);
-        if (skip == 1) lm_append(out, 0xfffd);
-        start = i + skip;
-        if (skip > 1) i = start - 1;
+    for (size_t at = 0; at < n;) {
+        size_t skip = unwanted(profile, part(all, at, n));
+        if (skip > 0) {
+            ace_text_bytes(out, bytes + start, at - start);
+            if (bytes[at] == '\0') lm_append(out, 0xfffd);
+            start = at + skip;
+        }
+        at += skip > 0 ? skip : 1;
     }
+    ace_text_bytes(out, bytes + start, n - start);
     if (out->failed) return ace_fail_memory(error, "the language model's text", n);
     return true;
 }
