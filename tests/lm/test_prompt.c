@@ -262,6 +262,9 @@ static void plans_are_written_as_numbers_where_they_are_numbers(void **state)
         {LM_CAPTION, "007", "<think>\ncaption: 7\n</think>"},
         {LM_CAPTION, "000", "<think>\ncaption: 0\n</think>"},
         {LM_CAPTION, "true", "<think>\ncaption: 'true'\n</think>"},
+        {LM_CAPTION, "\u0661\u0662", "<think>\ncaption: 12\n</think>"},
+        {LM_CAPTION, "\u00b2", "<think>\ncaption: \u00b2\n</think>"}, /* the official program stops here */
+        {LM_CAPTION, "", "<think>\ncaption: ''\n</think>"},
         {LM_GENRES, "rock", "<think>\n\n</think>"},
     };
     lm_metadata plan = {0};
