@@ -53,7 +53,11 @@ static void print_rates(const settings *s, const qwen3_lm *model, const timing *
     const ace_device *dev = model->decoder.weights.dev;
     double table = (double)config->vocab_size * config->stack.hidden * 2;
     double layers = (double)ace_device_get_stats(dev).weight_bytes - table;
-    double step_bytes = layers + (double)CODES * config->stack.hidden * 2;
+    double row = 2.0 * config->stack.kv_heads * config->stack.head_dim * config->stack.layers *
+                 (ace_device_act(dev) == ACE_BF16 ? 2 : 4);
+    double seen = (double)s->prompt + (double)s->codes / 2; /* keys that a song's step looks at, on average */
+    if (s->guidance > 1) seen += NEGATIVE + (double)s->codes / 2;
+    double step_bytes = layers + (double)CODES * config->stack.hidden * 2 + row * seen * s->songs;
     double steps = (double)s->codes - 1, seconds = t->last - t->first;
     double rate = steps / seconds, gigabytes = step_bytes * rate * 1e-9;
     double prompt_flops =
