@@ -27,6 +27,7 @@ fi
 "$python" $reference/audio_level.py "$official" tests/data/audio/level.txt
 "$python" $reference/make_vae_goldens.py
 "$python" $reference/make_diffusion_goldens.py --official "$official" --out tests/data/diffusion
+"$python" $reference/make_lm_engine_goldens.py --out tests/data/lm
 for variant in turbo base sft xl-turbo xl-base xl-sft; do
     "$tool" "$tiny/$variant" --variant "$variant"
     "$python" $reference/make_song_goldens.py --official "$official" --checkpoint "$tiny/$variant" --out tests/data/song
