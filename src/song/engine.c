@@ -43,8 +43,7 @@ static bool open_checkpoint(ace_engine *engine, const ace_engine_options *o, ace
     }
     if (!o->model && !(o->dit && o->text_encoder && o->vae))
         return ace_fail(error, ACE_ERROR_USAGE, "no checkpoint was named: pass --model DIRECTORY");
-    ace_checkpoint_paths paths = {
-        .model = o->model, .dit = o->dit, .text_encoder = o->text_encoder, .vae = o->vae};
+    ace_checkpoint_paths paths = {.model = o->model, .dit = o->dit, .text_encoder = o->text_encoder, .vae = o->vae};
     engine->checkpoint = checkpoint_open(&paths, error);
     if (!engine->checkpoint) return false;
     engine->tokenizer = checkpoint_tokenizer(engine->checkpoint, error);
