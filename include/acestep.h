@@ -50,6 +50,7 @@ typedef struct ace_engine_options {
     const char *dit;   /* overrides for its parts, file or directory; NULL: as found */
     const char *text_encoder;
     const char *vae;
+    const char *recipe;    /* "turbo" or "base" (base and sft), for a file that does not say; else NULL */
     const char *synthetic; /* "2b" or "xl": real dimensions, random weights, no files; for benchmarks only */
     const char *device;    /* NULL or "cpu" */
     const char *precision; /* NULL or "bf16" (as the official program on a GPU), "f32" (as on a CPU) */
@@ -73,7 +74,6 @@ typedef struct ace_engine_info {
     const char *device;    /* "cpu (AVX-512, bf16, 2 threads)" */
     const char *precision; /* "bf16" or "f32" */
     bool turbo;            /* the recipe: turbo, or base and sft */
-    bool recipe_known;     /* false: neither config nor name told, and `turbo` is a guess */
     bool random_weights;   /* synthetic: never music */
     int dit_layers, dit_width;
     int sample_rate; /* Hz */

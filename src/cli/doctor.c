@@ -58,9 +58,8 @@ static void check_model(doctor *d)
     }
     ace_engine_info info = ace_engine_get_info(engine);
     char detail[4096];
-    snprintf(detail, sizeof detail, "%s, %s recipe%s, %d layers of %d", info.checkpoint,
-             info.turbo ? "turbo" : "base or sft", info.recipe_known ? "" : " (guessed)", info.dit_layers,
-             info.dit_width);
+    snprintf(detail, sizeof detail, "%s, %s recipe, %d layers of %d", info.checkpoint,
+             info.turbo ? "turbo" : "base or sft", info.dit_layers, info.dit_width);
     line(d, true, "model", detail);
     line(d, true, "diffusion transformer", info.dit_path);
     line(d, true, "text encoder", info.text_encoder_path);

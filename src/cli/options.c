@@ -103,6 +103,7 @@ TEXT_OPTION(model)
 TEXT_OPTION(dit)
 TEXT_OPTION(text_encoder)
 TEXT_OPTION(vae)
+TEXT_OPTION(recipe)
 TEXT_OPTION(device)
 TEXT_OPTION(precision)
 
@@ -121,6 +122,7 @@ const cli_option cli_engine_options[] = {
     {"--dit", NULL, "PATH", "take the diffusion transformer from here", set_dit},
     {"--text-encoder", NULL, "PATH", "take the text encoder from here", set_text_encoder},
     {"--vae", NULL, "PATH", "take the VAE from here", set_vae},
+    {"--recipe", NULL, "NAME", "turbo or base (base and sft), for a file that does not say which", set_recipe},
     {"--device", NULL, "NAME", "cpu", set_device},
     {"--precision", NULL, "KIND", "bf16 (default) or f32", set_precision},
     {"--threads", "-t", "N", "threads (default: all CPUs this process may use)", set_threads},

@@ -50,6 +50,27 @@ static bool open_checkpoint(ace_engine *engine, const ace_engine_options *o, ace
     return engine->tokenizer != NULL;
 }
 
+/* A wrong recipe gives noise that passes for music, so it is never guessed. */
+static bool settle_recipe(ace_engine *engine, const char *recipe, ace_error *error)
+{
+    dit_config *config = &engine->checkpoint->dit;
+    const char *path = part_path(engine->checkpoint->parts[ACE_PART_DIT]);
+    if (!recipe)
+        return config->turbo_known ||
+               ace_fail(error, ACE_ERROR_MODEL,
+                        "'%s' does not say which recipe it was trained for: pass --recipe turbo, or --recipe base for "
+                        "base and sft models",
+                        path);
+    bool turbo = strcmp(recipe, "turbo") == 0;
+    if (!turbo && strcmp(recipe, "base") != 0)
+        return ace_fail(error, ACE_ERROR_USAGE, "recipe cannot be '%.32s': give turbo or base", recipe);
+    if (config->turbo_known && config->is_turbo != turbo)
+        return ace_fail(error, ACE_ERROR_USAGE, "'%s' says that it is a %s model: leave --recipe away", path,
+                        config->is_turbo ? "turbo" : "base or sft");
+    config->is_turbo = turbo;
+    return true;
+}
+
 ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
 {
     ace_engine *engine = ace_calloc(1, sizeof *engine, "the engine", error);
@@ -59,7 +80,8 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     bool ok = (options->vae_window >= 0 && options->vae_window <= 15000) ||
               ace_fail(error, ACE_ERROR_USAGE, "the VAE window cannot be %d frames: give 1 to 15000, or 0",
                        options->vae_window);
-    if (!ok || !open_checkpoint(engine, options, error) || !open_device(engine, options, error)) {
+    if (!ok || !open_checkpoint(engine, options, error) || !settle_recipe(engine, options->recipe, error) ||
+        !open_device(engine, options, error)) {
         ace_engine_close(engine);
         return NULL;
     }
@@ -99,7 +121,6 @@ ace_engine_info ace_engine_get_info(const ace_engine *engine)
                              .device = ace_device_name(engine->dev),
                              .precision = ace_device_act(engine->dev) == ACE_F32 ? "f32" : "bf16",
                              .turbo = c->dit.is_turbo,
-                             .recipe_known = c->dit.turbo_known,
                              .random_weights = c->synthetic,
                              .dit_layers = c->dit.dit.layers,
                              .dit_width = c->dit.dit.hidden,

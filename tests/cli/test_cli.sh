@@ -161,6 +161,15 @@ copy && truncate -s 3000 broken/Qwen*/tokenizer.json && damage "truncated tokeni
 text=broken/Qwen3-Embedding-0.6B/model.safetensors
 copy && head -c 64 /dev/zero | tr '\000' '\377' | dd of=$text conv=notrunc bs=1 seek=$(($(stat -c %s "$tiny/turbo/${text#broken/}") - 64)) 2>/dev/null && damage "NaN weights" 4 "norm.weight"
 
+# ---- a file that does not say what it is ------------------------------------------------------------------------------
+copy && sed -i 's/"is_turbo": *true,*//; s/"model_version": *"turbo",*//; s/_turbo\./_some./' $dit/config.json && mv $dit broken/some-model &&
+    sed -i 's/turbo/other/g' broken/some-model/config.json
+expect 5 "pass --recipe" "x" --model broken --duration 10 -o bad.flac
+run "told" --model broken --duration 10 --seed 7 --recipe turbo -o told.flac
+expect 2 "recipe cannot be" "x" --model broken --recipe fast -o bad.flac
+expect 2 "leave --recipe away" "x" $model --recipe base -o bad.flac
+rm -rf broken
+
 # ---- stopping -------------------------------------------------------------------------------------------------------------
 "$acestep" "stop me" --model "$tiny/base" --duration 600 --seed 1 -o stopped.flac >out 2>err &
 pid=$!

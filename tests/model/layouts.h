@@ -248,4 +248,25 @@ static inline void write_gguf(const char *path, const ace_tensors *tensors, gguf
     ace_text_free(&whole);
 }
 
+/* A directory of its own for each test. */
+typedef struct workshop {
+    char root[64];
+} workshop;
+
+static inline int setup(void **state)
+{
+    workshop *w = calloc(1, sizeof *w);
+    strcpy(w->root, "/tmp/acestep-test-XXXXXX");
+    *state = w;
+    return mkdtemp(w->root) ? 0 : -1;
+}
+
+static inline int teardown(void **state)
+{
+    workshop *w = *state;
+    remove_tree(w->root);
+    free(w);
+    return 0;
+}
+
 #endif

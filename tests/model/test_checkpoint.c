@@ -12,27 +12,6 @@
 #define XL_DIT XL "/acestep-v15-xl-base"
 #define ENCODER "/Qwen3-Embedding-0.6B"
 
-/* A directory of its own for each test. */
-typedef struct workshop {
-    char root[64];
-} workshop;
-
-static int setup(void **state)
-{
-    workshop *w = calloc(1, sizeof *w);
-    strcpy(w->root, "/tmp/acestep-test-XXXXXX");
-    *state = w;
-    return mkdtemp(w->root) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    workshop *w = *state;
-    remove_tree(w->root);
-    free(w);
-    return 0;
-}
-
 static ace_checkpoint *open_paths(const char *model, const char *dit, const char *text_encoder, const char *vae)
 {
     ace_error error = {0};

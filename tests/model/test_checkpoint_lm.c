@@ -19,26 +19,6 @@
 
 enum { NAMED_CODES = 65535, TOKENIZER_LIMIT = 64 << 20 };
 
-typedef struct workshop {
-    char root[64];
-} workshop;
-
-static int setup(void **state)
-{
-    workshop *w = calloc(1, sizeof *w);
-    strcpy(w->root, "/tmp/acestep-test-XXXXXX");
-    *state = w;
-    return mkdtemp(w->root) ? 0 : -1;
-}
-
-static int teardown(void **state)
-{
-    workshop *w = *state;
-    remove_tree(w->root);
-    free(w);
-    return 0;
-}
-
 static ace_checkpoint *open_lm(const char *model, const char *lm)
 {
     ace_error error = {0};
