@@ -14,6 +14,7 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#pragma GCC visibility push(default) /* what the shared library shows is what this header declares */
 
 /* ---- errors ------------------------------------------------------------------------------------------------ */
 
@@ -204,6 +205,7 @@ bool ace_request_load(ace_request *request, const char *path, ace_error *error);
  * with its name and what came out. True when all passed. */
 bool ace_self_test(void (*line)(void *user, bool passed, const char *check, const char *detail), void *user);
 
+#pragma GCC visibility pop
 #ifdef __cplusplus
 }
 #endif
