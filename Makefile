@@ -9,8 +9,8 @@ PREFIX := /usr/local
 .PHONY: song check all test sanitize fuzz format-check install-check install clean
 
 song: all
-	@test -d .tiny || $(BUILD)/tools/make-tiny-checkpoint .tiny
-	$(BUILD)/acestep "a tiny checkpoint, so this is noise" --model .tiny --duration 10 --seed 7 -o song.flac --force
+	@rm -rf .tiny && $(BUILD)/tools/make-tiny-checkpoint .tiny
+	$(BUILD)/acestep "a tiny checkpoint, so this is noise" --model .tiny --duration 10 --seed 7
 
 all:
 	@tools/setup.sh build
