@@ -133,7 +133,6 @@ ace_engine_info ace_engine_get_info(const ace_engine *engine)
 typedef struct call {
     const ace_callbacks *callbacks;
     ace_result *result;
-    const song_job *job;
     int64_t total_audio_frames;
     double started, computing_since, audio_seconds;
     pipeline_needs needs;
@@ -217,7 +216,6 @@ bool engine_generate(ace_engine *engine, const ace_request *request, const ace_c
                              callbacks->warning ? callbacks->user : engine->user};
     song_job job;
     if (!song_job_prepare(&job, request, engine->checkpoint, engine->tokenizer, &warnings, error)) return false;
-    c.job = &job;
     c.total_audio_frames = job.frames * vae_hop(&engine->checkpoint->vae);
     c.audio_seconds = (double)(job.batch * c.total_audio_frames) / engine->checkpoint->vae.sample_rate;
     result->count = job.batch;

@@ -1,5 +1,6 @@
 #include "song/job.h"
 
+#include "audio/audio_level.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "song/prompt.h"
@@ -201,6 +202,7 @@ static bool record(song_job *job, double seconds, ace_error *error)
 {
     ace_request *r = job->request;
     const sampler_options *o = &job->sampler;
+    audio_level_options level = audio_level_defaults();
     request_put_number(r, FIELD_DURATION, seconds);
     request_put_integer(r, FIELD_SEED, (int64_t)job->seeds[0]);
     request_put_integer(r, FIELD_BATCH_SIZE, job->batch);
@@ -212,8 +214,8 @@ static bool record(song_job *job, double seconds, ace_error *error)
     request_put_bool(r, FIELD_DCW, o->dcw.enabled);
     request_put_number(r, FIELD_DCW_SCALER, o->dcw.scaler);
     request_put_number(r, FIELD_DCW_HIGH_SCALER, o->dcw.high_scaler);
-    request_put_bool(r, FIELD_NORMALIZE, job->level.normalize);
-    request_put_number(r, FIELD_NORMALIZE_DB, job->level.peak_db);
+    request_put_bool(r, FIELD_NORMALIZE, request_bool(r, FIELD_NORMALIZE, level.normalize));
+    request_put_number(r, FIELD_NORMALIZE_DB, request_number(r, FIELD_NORMALIZE_DB, level.peak_db));
     return request_put_text(r, FIELD_SOLVER, solver_name(o->solver), error) &&
            request_put_text(r, FIELD_GUIDANCE, guidance_name(o->guidance), error) &&
            request_put_text(r, FIELD_DCW_MODE, dcw_mode_name(o->dcw.mode), error) &&
@@ -226,11 +228,6 @@ bool song_job_prepare(song_job *job, const ace_request *request, const ace_check
 {
     *job = (song_job){.batch = (int)request_integer(request, FIELD_BATCH_SIZE, 1)};
     double seconds = 0;
-    audio_level_options level = audio_level_defaults();
-    job->level = (audio_level_options){.normalize = request_bool(request, FIELD_NORMALIZE, level.normalize),
-                                       .peak_db = request_number(request, FIELD_NORMALIZE_DB, level.peak_db),
-                                       .fade_in = request_number(request, FIELD_FADE_IN, 0),
-                                       .fade_out = request_number(request, FIELD_FADE_OUT, 0)};
     job->request = request_copy(request, error);
     bool ok = job->request &&
               prompt_parse_codes(request_text(request, FIELD_AUDIO_CODES, ""), &job->codes, &job->code_count, error) &&

@@ -2,8 +2,6 @@
 #ifndef ACE_SONG_JOB_H
 #define ACE_SONG_JOB_H
 
-#include "audio/audio_format.h"
-#include "audio/audio_level.h"
 #include "diffusion/sampler.h"
 #include "model/checkpoint.h"
 #include "song/request.h"
@@ -29,8 +27,6 @@ typedef struct song_job {
     job_tokens plain_caption; /* for the steps after audio_cover_strength; count 0: not needed (dit.md 14.1) */
     int32_t *codes;           /* NULL: none */
     int64_t code_count;
-
-    audio_level_options level;
 } song_job;
 
 typedef struct job_warnings {

@@ -1,4 +1,5 @@
 /* output.c - songs become files: each waits in a spool until its peak is known, then is levelled and encoded. */
+#include "audio/audio_level.h"
 #include "audio/audio_spool.h"
 #include "audio/audio_writer.h"
 #include "base/clock.h"
@@ -67,13 +68,12 @@ static bool check_targets(const ace_output *output, int count, ace_error *error)
 static void report(output_run *o)
 {
     if (!o->callbacks->progress) return;
-    double audio_rate = AUDIO_SAMPLE_RATE;
     ace_progress progress = {.stage = ACE_STAGE_WRITE,
                              .done = o->written,
                              .total = o->result->count * o->spool.frames,
                              .elapsed = ace_clock() - o->started,
                              .remaining = -1,
-                             .audio_seconds = (double)(o->result->count * o->spool.frames) / audio_rate};
+                             .audio_seconds = (double)(o->result->count * o->spool.frames) / (double)AUDIO_SAMPLE_RATE};
     o->callbacks->progress(o->callbacks->user, &progress);
 }
 
