@@ -4,7 +4,11 @@
  * share a key head. For each block of CPU_KEYS keys it packs keys and values as panels, multiplies, brings the running
  * maximum and sum of each row up to date (online softmax) and adds the weighted values. Key blocks begin at fixed
  * positions, and a block outside a row's mask is not computed for that row: so a row's result does not depend on
- * the rows it shares a task with. Everything between q, k, v and o is float32. */
+ * the rows it shares a task with. Everything between q, k, v and o is float32.
+ *
+ * A few queries, such as those of a language model that writes, take as long as keys and values take to come from
+ * memory. Then a task has all queries of several key heads, and reads each key and each value once, where it lies and
+ * in the order of memory. It computes the same sums in the same order: the same bits. */
 #include "device/cpu/cpu.h"
 
 #include "base/error.h"
@@ -12,7 +16,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { TASK_ROWS = 144, TASK_HEADS = 4, MAX_HEAD_DIM = 256 };
+enum { TASK_ROWS = 144, TASK_HEADS = 4, STREAM_ROWS = 8, MAX_HEAD_DIM = 256 };
 
 /* A thread's workspace. */
 typedef struct buffers {
@@ -21,6 +25,7 @@ typedef struct buffers {
     float s[TASK_ROWS * CPU_KEYS];       /* scores, then their exponentials */
     float keys[CPU_KEYS * MAX_HEAD_DIM]; /* panels of 32 keys: [key / 32][head_dim][32] */
     float values[CPU_KEYS * MAX_HEAD_DIM];
+    uint16_t pairs[CPU_NR * MAX_HEAD_DIM]; /* a panel of 32 keys: [head_dim / 2][32][2] */
     float maximum[TASK_ROWS], sum[TASK_ROWS];
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "attention needs more workspace");
@@ -32,18 +37,25 @@ typedef struct attention {
     const ace_attention_shape *shape;
     int64_t width; /* head_dim rounded up to whole panels */
     int64_t group; /* query heads per key head */
-    int64_t task_heads, task_queries, head_blocks, query_blocks;
+    bool streamed;
+    int64_t task_kv_heads, task_heads, task_queries, head_blocks, query_blocks;
 } attention;
 
-/* One task's share: rows are (query, head) pairs, row = query * heads + head, so that the rows of a range of queries
- * lie together. */
+/* The queries of one key head that a task has: rows are (query, head) pairs, row = base + query * heads + head, so that
+ * the rows of a range of queries lie together. */
 typedef struct share {
-    int64_t kv_head, head, heads, query, queries;
+    int64_t kv_head, head, heads, query, queries, base;
 } share;
 
 typedef struct range {
     int64_t first, last; /* inclusive; empty if last < first */
 } range;
+
+/* A block of keys of one key head, and the rows that will be read after it. */
+typedef struct block {
+    int64_t first, count;
+    const void *k, *v, *soon_k, *soon_v;
+} block;
 
 static void *element(ace_mat m, int64_t row, int64_t col)
 {
@@ -76,16 +88,21 @@ static void multiply(const attention *at, float *c, int64_t ldc, const float *a,
     }
 }
 
-static void load_queries(const attention *at, const share *t, buffers *b)
+static void begin_rows(const attention *at, const share *t, buffers *b)
 {
     const cpu_kernels *kernels = at->cpu->kernels;
-    int64_t d = at->shape->head_dim;
+    int64_t d = at->shape->head_dim, rows = t->heads * t->queries;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
-            float *row = b->q + (i * t->heads + h) * d;
+            float *row = b->q + (t->base + i * t->heads + h) * d;
             kernels->convert(row, ACE_F32, element(at->q, t->query + i, (t->head + h) * d), at->q.dtype, d);
             kernels->scale(row, ACE_F32, row, at->shape->scale, d);
         }
+    memset(b->o + t->base * at->width, 0, (size_t)(rows * at->width) * sizeof *b->o);
+    for (int64_t r = t->base; r < t->base + rows; r++) {
+        b->maximum[r] = -INFINITY;
+        b->sum[r] = 0;
+    }
 }
 
 /* The task's queries that attend to some key of [first, first + count). For every mask they are consecutive. */
@@ -105,8 +122,7 @@ static range attending(const attention *at, const share *t, int64_t first, int64
     return queries;
 }
 
-/* Asks for the rows of a head that come next: they are so far apart that no hardware sees them coming, and with few
- * queries reading them is all there is to do. */
+/* Asks for the rows of a head that come next: they are so far apart that no hardware sees them coming. */
 static void fetch_rows(ace_mat m, int64_t first, int64_t count, int64_t col, int64_t n)
 {
     size_t bytes = (size_t)n * ace_mat_element(m);
@@ -114,22 +130,37 @@ static void fetch_rows(ace_mat m, int64_t first, int64_t count, int64_t col, int
         for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)element(m, row, col) + i, 0, 2);
 }
 
-/* Scores of the keys [first, first + count), minus infinity where the mask or the end of the keys forbids. */
-static void score(const attention *at, const share *t, buffers *b, int64_t first, int64_t count, range queries)
+/* s[rows][CPU_KEYS] = the products of the rows with the keys of the block. */
+static void multiply_keys(const attention *at, buffers *b, const block *keys, int64_t row, int64_t rows)
 {
-    int64_t d = at->shape->head_dim, row = queries.first * t->heads;
-    int64_t rows = (queries.last - queries.first + 1) * t->heads;
-    for (int64_t half = 0; half < count; half += CPU_NR) {
-        float *panel = b->keys + half * d;
-        at->cpu->kernels->keys_pack(panel, element(at->k, first + half, t->kv_head * d), at->k.dtype, at->k.stride,
-                                    cpu_min(CPU_NR, count - half), d);
-        multiply(at, b->s + row * CPU_KEYS + half, CPU_KEYS, b->q + row * d, d, rows, d, panel, false);
+    const cpu_kernels *kernels = at->cpu->kernels;
+    int64_t d = at->shape->head_dim, stride = at->k.stride;
+    for (int64_t half = 0; half < keys->count; half += CPU_NR) {
+        float *s = b->s + row * CPU_KEYS + half;
+        const float *q = b->q + row * d;
+        int64_t count = cpu_min(CPU_NR, keys->count - half);
+        if (at->streamed && at->k.dtype == ACE_BF16) {
+            kernels->keys_pairs(b->pairs, (const uint16_t *)keys->k + half * stride, stride, count, d,
+                                (const uint16_t *)keys->soon_k + half * stride);
+            kernels->gemm_pairs(s, CPU_KEYS, q, d, (int)rows, d, b->pairs, false, (const char *)b->pairs);
+        } else {
+            float *panel = b->keys + half * d;
+            kernels->keys_pack(panel, (const char *)keys->k + (size_t)(half * stride) * ace_mat_element(at->k),
+                               at->k.dtype, stride, count, d);
+            multiply(at, s, CPU_KEYS, q, d, rows, d, panel, false);
+        }
     }
+}
+
+/* Scores of the block's keys, minus infinity where the mask or the end of the keys forbids. */
+static void score(const attention *at, const share *t, buffers *b, const block *keys, range queries)
+{
+    multiply_keys(at, b, keys, t->base + queries.first * t->heads, (queries.last - queries.first + 1) * t->heads);
     for (int64_t i = queries.first; i <= queries.last; i++) {
-        range keys = attended(at, t->query + i);
-        int64_t from = cpu_min(CPU_KEYS, cpu_max(0, keys.first - first));
-        int64_t to = cpu_max(from, cpu_min(count, keys.last + 1 - first));
-        for (int64_t r = i * t->heads; r < (i + 1) * t->heads; r++) {
+        range seen = attended(at, t->query + i);
+        int64_t from = cpu_min(CPU_KEYS, cpu_max(0, seen.first - keys->first));
+        int64_t to = cpu_max(from, cpu_min(keys->count, seen.last + 1 - keys->first));
+        for (int64_t r = t->base + i * t->heads; r < t->base + (i + 1) * t->heads; r++) {
             float *s = b->s + r * CPU_KEYS;
             for (int64_t j = 0; j < from; j++) s[j] = -INFINITY;
             for (int64_t j = to; j < CPU_KEYS; j++) s[j] = -INFINITY;
@@ -137,22 +168,26 @@ static void score(const attention *at, const share *t, buffers *b, int64_t first
     }
 }
 
-static void accumulate_values(const attention *at, const share *t, buffers *b, int64_t first, int64_t count,
-                              range queries)
+static void accumulate_values(const attention *at, const share *t, buffers *b, const block *keys, range queries)
 {
     const cpu_kernels *kernels = at->cpu->kernels;
-    int64_t d = at->shape->head_dim, row = queries.first * t->heads;
+    int64_t d = at->shape->head_dim, row = t->base + queries.first * t->heads;
     int64_t rows = (queries.last - queries.first + 1) * t->heads;
     for (int64_t r = row; r < row + rows; r++) {
         float factor = kernels->softmax(b->s + r * CPU_KEYS, &b->maximum[r], &b->sum[r]);
         float *o = b->o + r * at->width;
         if (factor != 1.0f) kernels->scale(o, ACE_F32, o, factor, at->width);
     }
-    kernels->values_pack(b->values, element(at->v, first, t->kv_head * d), at->v.dtype, at->v.stride, count, CPU_KEYS,
-                         d);
+    float *o = b->o + row * at->width;
+    const float *s = b->s + row * CPU_KEYS;
+    if (at->streamed) {
+        kernels->values_add(o, at->width, s, CPU_KEYS, (int)rows, keys->v, at->v.dtype, at->v.stride, keys->count, d,
+                            keys->soon_v);
+        return;
+    }
+    kernels->values_pack(b->values, keys->v, at->v.dtype, at->v.stride, keys->count, CPU_KEYS, d);
     for (int64_t col = 0; col < at->width; col += CPU_NR)
-        multiply(at, b->o + row * at->width + col, at->width, b->s + row * CPU_KEYS, CPU_KEYS, rows, CPU_KEYS,
-                 b->values + col * CPU_KEYS, true);
+        multiply(at, o + col, at->width, s, CPU_KEYS, rows, CPU_KEYS, b->values + col * CPU_KEYS, true);
 }
 
 static void store_outputs(const attention *at, const share *t, const buffers *b)
@@ -160,7 +195,7 @@ static void store_outputs(const attention *at, const share *t, const buffers *b)
     int64_t d = at->shape->head_dim;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
-            int64_t r = i * t->heads + h;
+            int64_t r = t->base + i * t->heads + h;
             /* a query that attends to nothing gets zeros */
             float factor = b->sum[r] == 0.0f ? 0.0f : 1.0f / b->sum[r];
             at->cpu->kernels->scale(element(at->o, t->query + i, (t->head + h) * d), at->o.dtype, b->o + r * at->width,
@@ -168,37 +203,58 @@ static void store_outputs(const attention *at, const share *t, const buffers *b)
         }
 }
 
+/* The same queries of the next key head. */
+static void next_head(const attention *at, share *t)
+{
+    t->kv_head++;
+    t->head += at->group;
+    t->base += t->heads * t->queries;
+}
+
+/* The block of a key head; after it comes the same of the next head, or the next block of the head `then`. */
+static block block_of(const attention *at, int64_t first, int64_t kv_head, bool last, int64_t then)
+{
+    int64_t d = at->shape->head_dim, soon = last ? cpu_min(first + CPU_KEYS, at->k.rows - 1) : first;
+    int64_t soon_head = last ? then : kv_head + 1;
+    return (block){.first = first,
+                   .count = cpu_min(CPU_KEYS, at->k.rows - first),
+                   .k = element(at->k, first, kv_head * d),
+                   .v = element(at->v, first, kv_head * d),
+                   .soon_k = element(at->k, soon, soon_head * d),
+                   .soon_v = element(at->v, soon, soon_head * d)};
+}
+
+/* One block of keys after the other; of each block one key head after the other, as they lie in memory. */
 static void attention_task(void *context, int64_t index, int worker)
 {
     const attention *at = context;
     buffers *b = cpu_workspace(at->cpu, worker);
-    share t;
-    t.query = index % at->query_blocks * at->task_queries;
-    t.queries = cpu_min(at->task_queries, at->q.rows - t.query);
+    share begin = {0};
+    begin.query = index % at->query_blocks * at->task_queries;
+    begin.queries = cpu_min(at->task_queries, at->q.rows - begin.query);
     index /= at->query_blocks;
     int64_t head_in_group = index % at->head_blocks * at->task_heads;
-    t.kv_head = index / at->head_blocks;
-    t.head = t.kv_head * at->group + head_in_group;
-    t.heads = cpu_min(at->task_heads, at->group - head_in_group);
+    begin.kv_head = index / at->head_blocks * at->task_kv_heads;
+    begin.head = begin.kv_head * at->group + head_in_group;
+    begin.heads = cpu_min(at->task_heads, at->group - head_in_group);
+    int64_t end = cpu_min(begin.kv_head + at->task_kv_heads, at->shape->kv_heads);
 
-    int64_t rows = t.heads * t.queries;
-    load_queries(at, &t, b);
-    memset(b->o, 0, (size_t)(rows * at->width) * sizeof *b->o);
-    for (int64_t r = 0; r < rows; r++) {
-        b->maximum[r] = -INFINITY;
-        b->sum[r] = 0;
-    }
-    int64_t first = attended(at, t.query).first, last = attended(at, t.query + t.queries - 1).last;
-    for (int64_t key = first / CPU_KEYS * CPU_KEYS; key <= last && !cpu_stopped(at->dev); key += CPU_KEYS) {
-        int64_t count = cpu_min(CPU_KEYS, at->k.rows - key);
-        range queries = attending(at, &t, key, count);
-        if (queries.last < queries.first) continue;
-        fetch_rows(at->k, key + CPU_KEYS, CPU_KEYS, t.kv_head * at->shape->head_dim, at->shape->head_dim);
-        fetch_rows(at->v, key + CPU_KEYS, CPU_KEYS, t.kv_head * at->shape->head_dim, at->shape->head_dim);
-        score(at, &t, b, key, count, queries);
-        accumulate_values(at, &t, b, key, count, queries);
-    }
-    store_outputs(at, &t, b);
+    for (share t = begin; t.kv_head < end; next_head(at, &t)) begin_rows(at, &t, b);
+    int64_t first = attended(at, begin.query).first, last = attended(at, begin.query + begin.queries - 1).last;
+    for (int64_t key = first / CPU_KEYS * CPU_KEYS; key <= last && !cpu_stopped(at->dev); key += CPU_KEYS)
+        for (share t = begin; t.kv_head < end; next_head(at, &t)) {
+            block keys = block_of(at, key, t.kv_head, t.kv_head + 1 == end, begin.kv_head);
+            range queries = attending(at, &t, key, keys.count);
+            if (queries.last < queries.first) continue;
+            if (!at->streamed) {
+                int64_t d = at->shape->head_dim;
+                fetch_rows(at->k, key + CPU_KEYS, CPU_KEYS, t.kv_head * d, d);
+                fetch_rows(at->v, key + CPU_KEYS, CPU_KEYS, t.kv_head * d, d);
+            }
+            score(at, &t, b, &keys, queries);
+            accumulate_values(at, &t, b, &keys, queries);
+        }
+    for (share t = begin; t.kv_head < end; next_head(at, &t)) store_outputs(at, &t, b);
 }
 
 void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape)
@@ -212,9 +268,21 @@ void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, 
     attention at = {.dev = dev, .cpu = cpu_of(dev), .o = o, .q = q, .k = k, .v = v, .shape = shape};
     at.width = cpu_divide_up(shape->head_dim, CPU_NR) * CPU_NR;
     at.group = shape->heads / shape->kv_heads;
-    at.task_heads = cpu_min(TASK_HEADS, at.group);
-    at.task_queries = TASK_ROWS / at.task_heads;
+    at.streamed = q.rows * at.group <= STREAM_ROWS;
+    if (at.streamed) {
+        /* neighbouring heads lie side by side: the longer a task's pieces of memory the better, but every thread must
+         * have some */
+        at.task_heads = at.group;
+        at.task_queries = q.rows;
+        at.task_kv_heads =
+            cpu_max(1, cpu_min(shape->kv_heads / (2 * at.cpu->threads), TASK_ROWS / (at.task_heads * at.task_queries)));
+    } else {
+        at.task_heads = cpu_min(TASK_HEADS, at.group);
+        at.task_queries = TASK_ROWS / at.task_heads;
+        at.task_kv_heads = 1;
+    }
     at.head_blocks = cpu_divide_up(at.group, at.task_heads);
     at.query_blocks = cpu_divide_up(q.rows, at.task_queries);
-    cpu_run(dev, shape->kv_heads * at.head_blocks * at.query_blocks, attention_task, &at);
+    cpu_run(dev, cpu_divide_up(shape->kv_heads, at.task_kv_heads) * at.head_blocks * at.query_blocks, attention_task,
+            &at);
 }

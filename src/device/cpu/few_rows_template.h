@@ -1,5 +1,5 @@
-/* few_rows_template.h - products of a few rows, whose speed is that of reading the weights: a language model writes one
- * token a time. Included by rows_template.h, in the vocabulary of vector.h. */
+/* few_rows_template.h - products and attention of a few rows, whose speed is that of reading weights, keys and values:
+ * a language model writes one token a time. Included by rows_template.h, in the vocabulary of vector.h. */
 
 #define FEW_INLINE static inline __attribute__((always_inline))
 
@@ -150,4 +150,130 @@ static void dots_block(float *y, int64_t ldy, const float *x, int64_t ldx, int r
         dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_BF16, k, fetch);
     else
         dots_of_type(y, ldy, x, ldx, rows, w, count, ACE_F32, k, fetch);
+}
+
+/* ---- with keys and values where they lie ------------------------------------------------------------------------- */
+
+/* 2 * VF_LANES bf16 values as they are, or the first n and zeros. */
+FEW_INLINE vf load_pairs(const uint16_t *p, int64_t n)
+{
+    uint16_t part[2 * VF_LANES] = {0};
+    vf v;
+    if (n < 2 * VF_LANES) {
+        memcpy(part, p, (size_t)n * sizeof *p);
+        p = part;
+    }
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* VF_LANES keys become columns of the panel. A pair moves as one lane: half as many lanes as values. */
+FEW_INLINE void keys_strip(uint16_t *panel, const uint16_t *k, int64_t stride, int64_t count, int64_t n,
+                           const uint16_t *soon)
+{
+    for (int64_t i = 0; i < n; i += 2 * VF_LANES) {
+        vf block[VF_LANES];
+#pragma GCC unroll 16
+        for (int64_t row = 0; row < VF_LANES; row++) {
+            __builtin_prefetch(soon + row * stride + i);
+            block[row] = row < count ? load_pairs(k + row * stride + i, n - i) : vf_set1(0);
+        }
+        vf_transpose(block);
+        for (int64_t row = 0; row < VF_LANES && i + 2 * row < n; row++)
+            memcpy(panel + (i / 2 + row) * 2 * CPU_NR, &block[row], sizeof block[row]);
+    }
+}
+
+static void keys_pairs(uint16_t *panel, const uint16_t *k, int64_t stride, int64_t count, int64_t n,
+                       const uint16_t *soon)
+{
+    for (int64_t j = 0; j < CPU_NR; j += VF_LANES, panel += 2 * VF_LANES, count -= VF_LANES) {
+        if (count >= VF_LANES)
+            keys_strip(panel, k, stride, VF_LANES, n, soon);
+        else
+            keys_strip(panel, k, stride, count, n, soon);
+        k += VF_LANES * stride;
+        soon += VF_LANES * stride;
+    }
+}
+
+/* Rows of weights, and vectors of values, of which the sums fit the registers. */
+enum { VALUES_ROWS = 4, VALUES_WIDE = VF_LANES == 16 ? 8 : 4, VALUES_NARROW = VALUES_WIDE / 2 };
+
+FEW_INLINE void values_strip(float *o, int64_t ldo, const float *s, int64_t lds, int rows, int vectors, const char *v,
+                             ace_dtype dtype, int64_t stride, int64_t count, int64_t n, const char *soon)
+{
+    vf sums[VALUES_ROWS][VALUES_WIDE];
+    size_t size = dtype == ACE_BF16 ? 2 : 4;
+    int64_t bytes = stride * (int64_t)size;
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < vectors; c++) sums[r][c] = vf_set1(0);
+    for (int64_t j = 0; j < count; j++, v += bytes, soon += bytes) {
+        vf x[VALUES_WIDE];
+#pragma GCC unroll 8
+        for (int c = 0; c < vectors; c++) x[c] = vf_load_as(v, dtype, c * VF_LANES, n - c * VF_LANES);
+#pragma GCC unroll 8
+        for (size_t i = 0; i < (size_t)(vectors * VF_LANES) * size; i += 64) __builtin_prefetch(soon + i);
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            vf p = vf_set1(s[r * lds + j]);
+#pragma GCC unroll 8
+            for (int c = 0; c < vectors; c++) sums[r][c] = vf_fma(p, x[c], sums[r][c]);
+        }
+    }
+    /* the zero is what the rows that are missing from a panel add to it */
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int c = 0; c < vectors; c++) {
+            float *at = o + r * ldo + c * VF_LANES;
+            int64_t left = n - c * VF_LANES;
+            vf_store_n(at, vf_add(vf_load_n(at, left), vf_add(sums[r][c], vf_set1(0))), left);
+        }
+}
+
+FEW_INLINE void values_of(float *o, int64_t ldo, const float *s, int64_t lds, int rows, const char *v, ace_dtype dtype,
+                          int64_t stride, int64_t count, int64_t n, const char *soon)
+{
+    int vectors = rows <= 2 ? VALUES_WIDE : VALUES_NARROW;
+    size_t size = dtype == ACE_BF16 ? 2 : 4;
+    int64_t col = 0;
+    for (; col + vectors * VF_LANES <= n; col += vectors * VF_LANES)
+        values_strip(o + col, ldo, s, lds, rows, vectors, v + (size_t)col * size, dtype, stride, count,
+                     vectors * VF_LANES, soon + (size_t)col * size);
+    for (; col < n; col += VF_LANES)
+        values_strip(o + col, ldo, s, lds, rows, 1, v + (size_t)col * size, dtype, stride, count, n - col,
+                     soon + (size_t)col * size);
+}
+
+FEW_INLINE void values_of_type(float *o, int64_t ldo, const float *s, int64_t lds, int rows, const char *v,
+                               ace_dtype dtype, int64_t stride, int64_t count, int64_t n, const char *soon)
+{
+    switch (rows) {
+    case 1:
+        values_of(o, ldo, s, lds, 1, v, dtype, stride, count, n, soon);
+        break;
+    case 2:
+        values_of(o, ldo, s, lds, 2, v, dtype, stride, count, n, soon);
+        break;
+    case 3:
+        values_of(o, ldo, s, lds, 3, v, dtype, stride, count, n, soon);
+        break;
+    default:
+        values_of(o, ldo, s, lds, VALUES_ROWS, v, dtype, stride, count, n, soon);
+    }
+}
+
+static void values_add(float *o, int64_t ldo, const float *s, int64_t lds, int rows, const void *v, ace_dtype dtype,
+                       int64_t stride, int64_t count, int64_t n, const void *soon)
+{
+    for (int first = 0; first < rows; first += VALUES_ROWS) {
+        int now = rows - first < VALUES_ROWS ? rows - first : VALUES_ROWS;
+        if (dtype == ACE_BF16)
+            values_of_type(o + first * ldo, ldo, s + first * lds, lds, now, v, ACE_BF16, stride, count, n, soon);
+        else
+            values_of_type(o + first * ldo, ldo, s + first * lds, lds, now, v, ACE_F32, stride, count, n, soon);
+    }
 }

@@ -75,6 +75,14 @@ typedef struct cpu_kernels {
     void (*keys_pack)(float *panel, const void *k, ace_dtype dtype, int64_t stride, int64_t count, int64_t n);
     void (*values_pack)(float *panels, const void *v, ace_dtype dtype, int64_t stride, int64_t count, int64_t rows,
                         int64_t n);
+    /* The same of a few queries, which take as long as keys and values take to come from memory; `soon`: rows as far
+     * apart that are read next. keys_pairs: `count` <= 32 rows of n bf16 values become the panel of pairs
+     * [(n + 1) / 2][32][2] of gemm_pairs, missing rows zero. values_add: o[r] += sum of s[r][j] * v[j] over j < `count`
+     * in rising order, n columns: the bits of values_pack and gemm_f32. */
+    void (*keys_pairs)(uint16_t *panel, const uint16_t *k, int64_t stride, int64_t count, int64_t n,
+                       const uint16_t *soon);
+    void (*values_add)(float *o, int64_t ldo, const float *s, int64_t lds, int rows, const void *v, ace_dtype dtype,
+                       int64_t stride, int64_t count, int64_t n, const void *soon);
     /* One row of CPU_KEYS scores s becomes exp(s - maximum); *maximum and *sum are brought up to date. Returns the
      * factor by which what was summed under the old maximum must be multiplied. */
     float (*softmax)(float *s, float *maximum, float *sum);
