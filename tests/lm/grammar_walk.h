@@ -1,4 +1,4 @@
-/* grammar_walk.h - the random walks of tools/reference/make_lm_grammar_goldens.py: every draw is the same. */
+/* grammar_walk.h - the random walks of tools/reference/lm_grammar_walks.py: every draw is the same. */
 #ifndef ACE_TESTS_GRAMMAR_WALK_H
 #define ACE_TESTS_GRAMMAR_WALK_H
 

@@ -1,9 +1,11 @@
 /* Random walks through the grammar against the official class, in both profiles: what is allowed at every position, and
- * what is chosen there. tests/data/lm/grammar.json holds what the reference says. */
+ * what is chosen there. tests/data/lm/grammar.json holds what the reference says; with the argument "-", standard input
+ * says it of any number of walks (tools/reference/walk_lm_grammar.py). */
 #include "lm/grammar_walk.h"
 
 #include "base/file.h"
 
+#include <inttypes.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,6 +16,8 @@
 #define SMALL TEST_DATA "/text/tokenizer.json"
 #define QWEN3 SHARED_DATA "/qwen3-tokenizer/tokenizer.json"
 #define GENRES TEST_DATA "/lm/grammar_genres.txt"
+
+enum { BLOCK_WALKS = 1000000 }; /* walk n belongs to block n / BLOCK_WALKS */
 
 typedef struct hashing {
     const walk_world *world;
@@ -55,7 +59,7 @@ static int64_t check_blocks(const walk_world *world)
         for (int64_t walk = 0; walk < walks; walk++) {
             hashing hash = {.world = world};
             ace_error error = {0};
-            int count = walk_run(world, grammar, number * 1000000 + (uint64_t)walk, hash_step, &hash, &error);
+            int count = walk_run(world, grammar, number * BLOCK_WALKS + (uint64_t)walk, hash_step, &hash, &error);
             if (count < 0) fail_msg("%s", error.message);
             steps += count;
             value = walk_mix(value ^ hash.value);
@@ -112,7 +116,7 @@ static void check_readable(const walk_world *world)
                        .text = json_string_value(json_object_get(walk, "text")),
                        .number = (uint64_t)json_integer_value(json_object_get(walk, "number"))};
         lm_grammar *grammar =
-            open_grammar(world, json_array_get(json_object_get(world->mine, "blocks"), c.number / 1000000));
+            open_grammar(world, json_array_get(json_object_get(world->mine, "blocks"), c.number / BLOCK_WALKS));
         ace_error error = {0};
         if (walk_run(world, grammar, c.number, compare_step, &c, &error) < 0) fail_msg("%s", error.message);
         assert_int_equal(c.at, json_array_size(c.steps));
@@ -120,33 +124,82 @@ static void check_readable(const walk_world *world)
     }
 }
 
+/* ---- as many as one likes ---------------------------------------------------------------------------------------- */
+
+/* Reads "walk tokens hash" a line until the end; false when a walk of ours is another one. */
+static bool check_stream(const walk_world *world, FILE *lines)
+{
+    const json_t *blocks = json_object_get(world->mine, "blocks");
+    lm_grammar *grammar = NULL;
+    uint64_t number, expected, current = UINT64_MAX;
+    int64_t walks = 0, total = 0, wrong = 0;
+    int steps;
+    while (fscanf(lines, "%" SCNu64 " %d %" SCNx64, &number, &steps, &expected) == 3) {
+        if (number / BLOCK_WALKS != current) {
+            current = number / BLOCK_WALKS;
+            lm_grammar_free(grammar);
+            grammar = open_grammar(world, json_array_get(blocks, current));
+        }
+        hashing hash = {.world = world};
+        ace_error error = {0};
+        int count = walk_run(world, grammar, number, hash_step, &hash, &error);
+        if (count < 0) fail_msg("%s", error.message);
+        if (count != steps || hash.value != expected) {
+            printf("walk %" PRIu64 ": %d tokens, hash %016" PRIx64 "; the reference: %d tokens, hash %016" PRIx64 "\n",
+                   number, count, hash.value, steps, expected);
+            wrong++;
+        }
+        walks++;
+        total += count;
+    }
+    lm_grammar_free(grammar);
+    printf("%" PRId64 " walks compared, %" PRId64 " tokens: %" PRId64 " are different\n", walks, total, wrong);
+    return feof(lines) && walks > 0 && wrong == 0;
+}
+
 /* ---- the two tokenizers --------------------------------------------------------------------------------------- */
 
-static void check_tokenizer(const ace_tokenizer *tokenizer, const char *name)
-{
-    json_t *goldens = json_load_file(TEST_DATA "/lm/grammar.json", 0, NULL);
-    assert_non_null(goldens);
+typedef struct opened {
+    ace_tokenizer *tokenizer;
+    json_t *goldens;
     walk_world world;
-    walk_world_open(&world, tokenizer, goldens, name);
-    assert_non_null(world.mine);
-    assert_int_equal(world.limit, json_integer_value(json_object_get(world.mine, "limit")));
+} opened;
+
+static opened open_world(const char *path, const char *name, bool add_codes)
+{
+    ace_error error = {0};
+    opened o = {tokenizer_open_json(path, &error), json_load_file(TEST_DATA "/lm/grammar.json", 0, NULL), {0}};
+    if (!o.tokenizer || (add_codes && !tokenizer_set_audio_codes(o.tokenizer, 151669, 65535, &error)))
+        fail_msg("%s", error.message);
+    assert_non_null(o.goldens);
+    walk_world_open(&o.world, o.tokenizer, o.goldens, name);
+    assert_non_null(o.world.mine);
+    assert_int_equal(o.world.limit, json_integer_value(json_object_get(o.world.mine, "limit")));
+    return o;
+}
+
+static void close_world(opened *o)
+{
+    walk_world_close(&o->world);
+    json_decref(o->goldens);
+    tokenizer_close(o->tokenizer);
+}
+
+static void check_tokenizer(const char *path, const char *name, bool add_codes)
+{
+    opened o = open_world(path, name, add_codes);
     clock_t start = clock();
-    check_readable(&world);
-    int64_t steps = check_blocks(&world);
+    check_readable(&o.world);
+    int64_t steps = check_blocks(&o.world);
     print_message("%lld steps of random walks in %.1f s\n", (long long)steps,
                   (double)(clock() - start) / CLOCKS_PER_SEC);
-    walk_world_close(&world);
-    json_decref(goldens);
+    close_world(&o);
 }
 
 static void test_small(void **state)
 {
     (void)state;
-    ace_error error = {0};
-    ace_tokenizer *tokenizer = tokenizer_open_json(SMALL, &error);
-    if (!tokenizer) fail_msg("%s", error.message);
-    check_tokenizer(tokenizer, "small");
-    tokenizer_close(tokenizer);
+    check_tokenizer(SMALL, "small", false);
 }
 
 static void test_qwen3(void **state)
@@ -156,15 +209,17 @@ static void test_qwen3(void **state)
         print_message("skipped: %s is not there\n", QWEN3);
         skip();
     }
-    ace_error error = {0};
-    ace_tokenizer *tokenizer = tokenizer_open_json(QWEN3, &error);
-    if (!tokenizer || !tokenizer_set_audio_codes(tokenizer, 151669, 65535, &error)) fail_msg("%s", error.message);
-    check_tokenizer(tokenizer, "qwen3");
-    tokenizer_close(tokenizer);
+    check_tokenizer(QWEN3, "qwen3", true);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    if (argc == 2 && strcmp(argv[1], "-") == 0) {
+        opened o = open_world(QWEN3, "qwen3", true);
+        bool same = check_stream(&o.world, stdin);
+        close_world(&o);
+        return same ? 0 : 1;
+    }
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_small), cmocka_unit_test(test_qwen3)};
     return cmocka_run_group_tests_name("lm/grammar_walks", tests, NULL, NULL);
 }
