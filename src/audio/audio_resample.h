@@ -15,9 +15,8 @@ enum { AUDIO_RATE_MIN = 1000, AUDIO_RATE_MAX = 768000 };
 typedef struct audio_resampler audio_resampler;
 
 /* For interleaved stereo at `from` frames per second, which become `to` a second; both AUDIO_RATE_MIN to
- * AUDIO_RATE_MAX, or ACE_ERROR_USAGE. Coefficients take to / gcd rows of 14 values, more when going down: for
- * AUDIO_SAMPLE_RATE at most 37 MB, which only rates without a common divisor come near (44.1 kHz: 9 kB); above
- * 256 MB is ACE_ERROR_USAGE. */
+ * AUDIO_RATE_MAX, or ACE_ERROR_USAGE. The coefficients of 44.1 to 48 kHz take 10 kB; those of rates without a common
+ * divisor, one row for each of up to 768000 phases, at most 50 MB. */
 audio_resampler *audio_resampler_new(int from, int to, ace_error *error);
 
 /* Takes in up to n frames and returns how many: fewer, possibly none, while output waits to be taken. */

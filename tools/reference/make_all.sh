@@ -32,6 +32,7 @@ for variant in turbo base sft xl-turbo xl-base xl-sft; do
     "$tool" "$tiny/$variant" --variant "$variant"
     "$python" $reference/make_song_goldens.py --official "$official" --checkpoint "$tiny/$variant" --out tests/data/song
 done
+"$python" $reference/make_listening_goldens.py --official "$official" --checkpoint "$tiny/turbo" --out tests/data
 for variant in turbo xl-turbo; do
     "$python" $reference/make_model_goldens.py --official "$official" --checkpoint "$tiny/$variant" \
         --out tests/data/model/$variant.safetensors
