@@ -51,8 +51,10 @@ typedef struct ace_engine_options {
     const char *dit;   /* overrides for its parts, file or directory; NULL: as found */
     const char *text_encoder;
     const char *vae;
+    const char *lm;        /* the planner; "none": do without */
+    const char *genres;    /* file of the genres that the planner may write, one a line; NULL: any */
     const char *recipe;    /* "turbo" or "base" (base and sft), for a file that does not say; else NULL */
-    const char *synthetic; /* "2b" or "xl": real dimensions, random weights, no files; for benchmarks only */
+    const char *synthetic; /* "2b" or "xl", with a planner "2b+1.7B": random weights, no files; for benchmarks only */
     const char *device;    /* NULL or "cpu" */
     const char *precision; /* NULL or "bf16" (as the official program on a GPU), "f32" (as on a CPU) */
     int threads;           /* 0: all CPUs this process may use */
@@ -72,10 +74,13 @@ void ace_engine_stop(ace_engine *engine);
 typedef struct ace_engine_info {
     const char *checkpoint; /* name of the DiT's directory or file */
     const char *dit_path, *text_encoder_path, *vae_path;
-    const char *device;    /* "cpu (AVX-512, bf16, 2 threads)" */
-    const char *precision; /* "bf16" or "f32" */
-    bool turbo;            /* the recipe: turbo, or base and sft */
-    bool random_weights;   /* synthetic: never music */
+    const char *lm;         /* name of the planner, NULL: there is none */
+    const char *lm_path;    /* NULL with it */
+    const char *lm_problem; /* why there is none and what to do; NULL when there is one */
+    const char *device;     /* "cpu (AVX-512, bf16, 2 threads)" */
+    const char *precision;  /* "bf16" or "f32" */
+    bool turbo;             /* the recipe: turbo, or base and sft */
+    bool random_weights;    /* synthetic: never music */
     int dit_layers, dit_width;
     int sample_rate; /* Hz */
 } ace_engine_info;
@@ -117,6 +122,8 @@ const ace_field *ace_field_at(size_t index); /* NULL beyond the end */
 
 typedef enum ace_stage {
     ACE_STAGE_LOAD,      /* units: parts of the checkpoint */
+    ACE_STAGE_LISTEN,    /* a recording becomes audio codes; units: latent frames */
+    ACE_STAGE_PLAN,      /* the planner writes; units: tokens of its text, then audio codes */
     ACE_STAGE_CONDITION, /* text, lyrics, timbre, audio codes */
     ACE_STAGE_DIFFUSION, /* units: steps */
     ACE_STAGE_DECODE,    /* units: latent frames of all songs */
@@ -124,14 +131,17 @@ typedef enum ace_stage {
     ACE_STAGE_COUNT
 } ace_stage;
 
-const char *ace_stage_name(ace_stage stage); /* "load", "condition", "diffusion", "decode", "write" */
+const char *ace_stage_name(ace_stage stage); /* "load", "listen", "plan", ... */
 
 typedef struct ace_progress {
     ace_stage stage;
-    int64_t done, total;  /* units of the stage */
-    double elapsed;       /* seconds since the call began */
-    double remaining;     /* seconds of the whole call still to come, estimated; negative while unknown */
-    double audio_seconds; /* of all songs of the request */
+    int64_t done, total;    /* units of the stage; total is 0 while unknown */
+    const char *unit;       /* "codes", "tokens", "steps", ... */
+    double rate;            /* units per second in this stage; 0 while unknown */
+    double elapsed;         /* seconds since the call began */
+    double stage_remaining; /* seconds of this stage still to come, estimated; negative while unknown */
+    double remaining;       /* seconds of the whole call still to come, estimated; negative while unknown */
+    double audio_seconds;   /* of all songs of the request; 0 while unknown */
 } ace_progress;
 
 /* 48 kHz interleaved stereo in order of time, item after item, as the decoder makes it: before the limiter and the
@@ -144,7 +154,7 @@ typedef struct ace_audio {
 
 /* All members may be NULL. They are called from the thread that called ace_generate. */
 typedef struct ace_callbacks {
-    void *user;
+    void *user; /* of ace_generate and the planner's functions alike */
     void (*progress)(void *user, const ace_progress *progress);
     void (*warning)(void *user, const char *sentence);
     bool (*audio)(void *user, const ace_audio *audio, ace_error *error); /* false with an error set ends the call */
@@ -159,9 +169,10 @@ typedef struct ace_stage_cost {
 
 typedef struct ace_song {
     uint64_t seed;
-    int64_t frames;  /* audio frames at 48 kHz: exactly the length of the file */
-    float peak;      /* of the decoded audio, before limiter and normalisation */
-    char path[4096]; /* the file written; "" when none was */
+    int64_t frames;       /* audio frames at 48 kHz: exactly the length of the file */
+    float peak;           /* of the decoded audio, before limiter and normalisation */
+    char path[4096];      /* the file written; "" when none was */
+    ace_request *request; /* makes exactly this song without a planner; released with ace_result_free */
 } ace_song;
 
 typedef struct ace_result {
@@ -169,6 +180,7 @@ typedef struct ace_result {
     ace_song songs[8];
     ace_stage_cost stages[ACE_STAGE_COUNT];
     double seconds;
+    bool planned;                       /* a planner has worked on the request */
     size_t planned_peak, measured_peak; /* bytes of weights, working memory and fixed workspace */
     ace_request *request;               /* the request with every field resolved; release with ace_result_free */
     char model_hash[33];                /* XXH3-128 of the weights, hex; "" unless a file was written */
@@ -198,6 +210,36 @@ bool ace_generate_files(ace_engine *engine, const ace_request *request, const ac
 
 /* Sets a request from the tags of a song, from its sidecar or from a request JSON file: whatever `path` is. */
 bool ace_request_load(ace_request *request, const char *path, ace_error *error);
+
+/* ---- the planner ------------------------------------------------------------------------------------------- */
+
+/* A checkpoint's language model (info.lm) writes what a song is made from. The results are requests that ace_generate
+ * takes: keep them, edit them, generate them. The caller frees them with ace_request_free(). ACE_ERROR_MODEL when there
+ * is no planner. The seed of a request without one is drawn and set in the result. Of the callbacks, progress and
+ * warning are called. */
+
+typedef struct ace_composition {
+    int count;             /* the request's batch_size */
+    ace_request *songs[8]; /* each for one song, with nothing left to plan: caption, metadata, audio_codes, seed */
+} ace_composition;
+
+void ace_composition_free(ace_composition *composition);
+
+/* The plan of a request: missing metadata, and the audio codes of every song. What ace_generate does first. */
+bool ace_compose(ace_engine *engine, const ace_request *request, const ace_callbacks *callbacks,
+                 ace_composition *composition, ace_error *error);
+
+/* A caption, lyrics and metadata for an idea, which is the request's caption; its instrumental and vocal_language are
+ * kept to. */
+ace_request *ace_write(ace_engine *engine, const ace_request *idea, const ace_callbacks *callbacks, ace_error *error);
+
+/* The request's caption and lyrics written out and structured, and metadata that fit; its own metadata are kept. */
+ace_request *ace_format(ace_engine *engine, const ace_request *draft, const ace_callbacks *callbacks, ace_error *error);
+
+/* Caption, lyrics, metadata and audio codes of a recording, of which at most 600 s are listened to; with `path` NULL of
+ * the request's audio_codes. Of the request only the planner's settings are used. */
+ace_request *ace_understand(ace_engine *engine, const char *path, const ace_request *request,
+                            const ace_callbacks *callbacks, ace_error *error);
 
 /* ---- diagnosis --------------------------------------------------------------------------------------------- */
 

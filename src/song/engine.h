@@ -3,6 +3,7 @@
 #define ACE_SONG_ENGINE_H
 
 #include "song/pipeline.h"
+#include "song/planner.h"
 
 struct ace_engine {
     atomic_bool stop;
@@ -10,6 +11,10 @@ struct ace_engine {
     ace_tokenizer *tokenizer; /* NULL: synthetic */
     ace_device *dev;
     pipeline pipeline;
+    bool planner_wanted; /* not refused by the options */
+    planner_options planner_options;
+    planner *planner; /* NULL before engine_planner() */
+    char *genres;     /* behind planner_options */
     void (*warning)(void *user, const char *sentence);
     void *user;
     char hash[33]; /* of the weights, "" before engine_hash() */
@@ -17,6 +22,12 @@ struct ace_engine {
 
 /* Makes sure that engine->hash is known. False when the engine was stopped meanwhile. */
 bool engine_hash(ace_engine *engine, ace_error *error);
+
+/* Whether there is a planner that can be used; if not, why (`problem` may be NULL). */
+bool engine_has_planner(const ace_engine *engine, ace_error *problem);
+
+/* The planner, which is opened when it is first asked for. NULL with an error. */
+planner *engine_planner(ace_engine *engine, ace_error *error);
 
 /* A run as files and others need it: `latents` is for tests, the rest as in ace_generate. */
 bool engine_generate(ace_engine *engine, const ace_request *request, const ace_callbacks *callbacks,

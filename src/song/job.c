@@ -3,6 +3,7 @@
 #include "audio/audio_level.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "lm/lm_text.h"
 #include "song/prompt.h"
 
 #include <math.h>
@@ -177,17 +178,48 @@ static bool write_texts(song_job *job, const ace_request *r, double seconds, con
     return ok;
 }
 
-/* ---- seeds --------------------------------------------------------------------------------------------------- */
+/* ---- the request ------------------------------------------------------------------------------------------------ */
+
+static bool draw_seed(ace_request *r, ace_error *error)
+{
+    uint32_t drawn;
+    if (request_is_set(r, FIELD_SEED)) return true;
+    if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
+        return ace_fail(error, ACE_ERROR_IO, "the system gives no random seed: pass one with --seed");
+    request_put_integer(r, FIELD_SEED, drawn);
+    return true;
+}
+
+static bool remove_controls(ace_request *r, request_field field, const job_warnings *warnings, ace_error *error)
+{
+    size_t removed;
+    if (!request_is_set(r, field)) return true;
+    char *clean = lm_without_controls(request_text(r, field, ""), &removed, error);
+    bool ok = clean && (removed == 0 || request_put_text(r, field, clean, error));
+    if (ok && removed > 0) {
+        char sentence[160];
+        snprintf(sentence, sizeof sentence, "%zu control character%s in the %s cannot be sung: left out", removed,
+                 removed == 1 ? "" : "s", request_fields[field].doc.name);
+        warn(warnings, sentence);
+    }
+    free(clean);
+    return ok;
+}
+
+ace_request *song_request(const ace_request *request, const job_warnings *warnings, ace_error *error)
+{
+    ace_request *copy = request_copy(request, error);
+    if (!copy) return NULL;
+    if (remove_controls(copy, FIELD_CAPTION, warnings, error) && remove_controls(copy, FIELD_LYRICS, warnings, error) &&
+        remove_controls(copy, FIELD_LM_NEGATIVE, warnings, error) && draw_seed(copy, error))
+        return copy;
+    ace_request_free(copy);
+    return NULL;
+}
 
 static bool choose_seeds(song_job *job, const ace_request *r, ace_error *error)
 {
     uint64_t first = (uint64_t)request_integer(r, FIELD_SEED, 0);
-    uint32_t drawn;
-    if (!request_is_set(r, FIELD_SEED)) {
-        if (getrandom(&drawn, sizeof drawn, 0) != sizeof drawn)
-            return ace_fail(error, ACE_ERROR_IO, "the system gives no random seed: pass one with --seed");
-        first = drawn;
-    }
     for (int i = 0; i < job->batch; i++) job->seeds[i] = first + (uint64_t)i;
     if (job->seeds[job->batch - 1] > (uint64_t)INT64_MAX)
         return ace_fail(error, ACE_ERROR_USAGE, "seed %llu leaves no room for a batch of %d: give a smaller one",
@@ -223,15 +255,37 @@ static bool record(song_job *job, double seconds, ace_error *error)
            request_put_text(r, FIELD_NOISE, noise_kind_name(o->noise), error);
 }
 
-bool song_job_prepare(song_job *job, const ace_request *request, const ace_checkpoint *checkpoint,
-                      const ace_tokenizer *tokenizer, const job_warnings *warnings, ace_error *error)
+/* Those that were planned, or the request's own. */
+static bool choose_codes(song_job *job, song_codes *planned, int planned_count, ace_error *error)
+{
+    job->list_count = planned_count;
+    for (int i = 0; i < planned_count; i++) {
+        job->lists[i] = planned[i];
+        planned[i] = (song_codes){0};
+    }
+    song_codes own = {0};
+    if (planned_count == 0 &&
+        !prompt_parse_codes(request_text(job->request, FIELD_AUDIO_CODES, ""), &own.codes, &own.count, error))
+        return false;
+    if (own.count > 0)
+        job->lists[job->list_count++] = own;
+    else
+        free(own.codes);
+    for (int i = 0; i < job->list_count; i++)
+        if (job->lists[i].count > job->code_count) job->code_count = job->lists[i].count;
+    return true;
+}
+
+bool song_job_prepare(song_job *job, const ace_request *request, song_codes *planned, int planned_count,
+                      const ace_checkpoint *checkpoint, const ace_tokenizer *tokenizer, const job_warnings *warnings,
+                      ace_error *error)
 {
     *job = (song_job){.batch = (int)request_integer(request, FIELD_BATCH_SIZE, 1)};
     double seconds = 0;
     job->request = request_copy(request, error);
-    bool ok = job->request &&
-              prompt_parse_codes(request_text(request, FIELD_AUDIO_CODES, ""), &job->codes, &job->code_count, error) &&
-              choose_sampling(job, request, &checkpoint->dit, warnings, error) && choose_seeds(job, request, error);
+    bool ok = job->request && choose_codes(job, planned, planned_count, error) &&
+              choose_sampling(job, job->request, &checkpoint->dit, warnings, error) &&
+              choose_seeds(job, job->request, error);
     if (ok) {
         job->frames = choose_frames(job, request, &seconds, warnings);
         ok = write_texts(job, request, seconds, checkpoint, tokenizer, warnings, error) && record(job, seconds, error);
@@ -247,6 +301,6 @@ void song_job_free(song_job *job)
     free(job->caption.ids);
     free(job->lyrics.ids);
     free(job->plain_caption.ids);
-    free(job->codes);
+    for (int i = 0; i < job->list_count; i++) free(job->lists[i].codes);
     *job = (song_job){0};
 }

@@ -14,6 +14,11 @@ typedef struct job_tokens {
     int64_t count;
 } job_tokens;
 
+typedef struct song_codes {
+    int32_t *codes; /* owned */
+    int64_t count;
+} song_codes;
+
 typedef struct song_job {
     ace_request *request; /* every field set */
     sampler_options sampler;
@@ -25,8 +30,9 @@ typedef struct song_job {
 
     job_tokens caption, lyrics;
     job_tokens plain_caption; /* for the steps after audio_cover_strength; count 0: not needed (dit.md 14.1) */
-    int32_t *codes;           /* NULL: none */
-    int64_t code_count;
+    int list_count;           /* of audio codes: 0, 1 for all songs, or one for each */
+    song_codes lists[JOB_MAX_BATCH];
+    int64_t code_count; /* of the longest list */
 } song_job;
 
 typedef struct job_warnings {
@@ -34,10 +40,16 @@ typedef struct job_warnings {
     void *user;
 } job_warnings;
 
-/* Takes all decisions. A missing seed is drawn from the system. `tokenizer` is NULL for a synthetic checkpoint, whose
- * tokens are then made from the bytes. On failure nothing needs freeing. */
-bool song_job_prepare(song_job *job, const ace_request *request, const ace_checkpoint *checkpoint,
-                      const ace_tokenizer *tokenizer, const job_warnings *warnings, ace_error *error);
+/* The request as it will be followed: a copy with a seed, drawn from the system if it has none, and without control
+ * characters in its texts, which no model has learned to read; a warning says how many. NULL with an error. */
+ace_request *song_request(const ace_request *request, const job_warnings *warnings, ace_error *error);
+
+/* Takes all decisions for a request that has a seed. `planned` are the codes of each song, which the job takes over and
+ * empties; with `planned_count` 0 those of the request, if it has any, are for all. `tokenizer` is NULL for a synthetic
+ * checkpoint, whose tokens are then made from the bytes. On failure nothing needs freeing. */
+bool song_job_prepare(song_job *job, const ace_request *request, song_codes *planned, int planned_count,
+                      const ace_checkpoint *checkpoint, const ace_tokenizer *tokenizer, const job_warnings *warnings,
+                      ace_error *error);
 void song_job_free(song_job *job);
 
 #endif

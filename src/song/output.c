@@ -18,6 +18,7 @@ enum { BLOCK = 8192 }; /* frames levelled and encoded at a time */
 
 typedef struct output_run {
     ace_engine *engine;
+    const ace_request *asked;
     const ace_output *output;
     const ace_callbacks *callbacks;
     ace_result *result;
@@ -71,7 +72,9 @@ static void report(output_run *o)
     ace_progress progress = {.stage = ACE_STAGE_WRITE,
                              .done = o->written,
                              .total = o->result->count * o->spool.frames,
+                             .unit = "frames",
                              .elapsed = ace_clock() - o->started,
+                             .stage_remaining = -1,
                              .remaining = -1,
                              .audio_seconds = (double)(o->result->count * o->spool.frames) / (double)AUDIO_SAMPLE_RATE};
     o->callbacks->progress(o->callbacks->user, &progress);
@@ -95,35 +98,21 @@ static bool encode(output_run *o, audio_writer *writer, const audio_level *level
     return ok;
 }
 
-/* The request that makes exactly this song: its own seed, alone. */
-static ace_request *request_of_item(const output_run *o, int item, ace_error *error)
-{
-    ace_request *r = request_copy(o->result->request, error);
-    if (!r) return NULL;
-    request_put_integer(r, FIELD_SEED, (int64_t)o->result->songs[item].seed);
-    request_put_integer(r, FIELD_BATCH_SIZE, 1);
-    if (!request_put_text(r, FIELD_FORMAT, audio_format_name(o->format), error)) {
-        ace_request_free(r);
-        return NULL;
-    }
-    return r;
-}
-
 static char *describe(const output_run *o, int item, ace_error *error)
 {
     ace_engine_info info = ace_engine_get_info(o->engine);
-    ace_request *request = request_of_item(o, item, error);
-    if (!request) return NULL;
+    ace_request *request = o->result->songs[item].request;
+    if (!request_put_text(request, FIELD_FORMAT, audio_format_name(o->format), error)) return NULL;
     provenance p = {.request = request,
+                    .asked = o->result->planned ? o->asked : NULL,
+                    .planner = info.lm,
                     .model = info.checkpoint,
                     .model_hash = o->engine->hash,
                     .precision = info.precision,
                     .synthetic = info.random_weights,
                     .frames = o->spool.frames,
                     .peak = o->spool.peak};
-    char *json = provenance_to_json(&p, error);
-    ace_request_free(request);
-    return json;
+    return provenance_to_json(&p, error);
 }
 
 /* The sidecar is on disk before the song gets its name: only giving it its own name is left to fail after that, and
@@ -213,6 +202,7 @@ bool ace_generate_files(ace_engine *engine, const ace_request *request, const ac
 {
     static const ace_callbacks nobody;
     output_run o = {.engine = engine,
+                    .asked = request,
                     .output = output,
                     .callbacks = callbacks ? callbacks : &nobody,
                     .result = result,
@@ -225,7 +215,10 @@ bool ace_generate_files(ace_engine *engine, const ace_request *request, const ac
         return false;
     /* the first reading of the files, from the disk perhaps: loading them afterwards is quick */
     if (o.callbacks->progress)
-        o.callbacks->progress(o.callbacks->user, &(ace_progress){.stage = ACE_STAGE_LOAD, .total = 1, .remaining = -1});
+        o.callbacks->progress(
+            o.callbacks->user,
+            &(ace_progress){
+                .stage = ACE_STAGE_LOAD, .total = 1, .unit = "parts", .stage_remaining = -1, .remaining = -1});
     if (!engine_hash(engine, error)) return false;
     ace_callbacks own = {.user = &o, .progress = pass_progress, .warning = pass_warning, .audio = take_audio};
     bool ok = ace_generate(engine, request, &own, result, error);

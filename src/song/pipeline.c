@@ -37,15 +37,21 @@ typedef struct run {
     ace_device_stats before;
 
     int64_t channels;
-    float *latents;         /* [batch][frames][channels]; NULL on the meter, like all host memory below */
-    float *source;          /* [frames][channels]: decoded codes, or silence */
-    float *plain_source;    /* silence, for the second condition */
-    ace_mat enc, plain_enc; /* packed conditions; plain_enc.rows is 0 when there is no second one */
+    float *latents;               /* [batch][frames][channels]; NULL on the meter, like all host memory below */
+    int sources;                  /* distinct ones: one for all songs, or one for each */
+    float *source[JOB_MAX_BATCH]; /* [frames][channels] each: decoded codes, or silence */
+    float *plain_source;          /* silence, for the second condition */
+    ace_mat enc, plain_enc;       /* packed conditions; plain_enc.rows is 0 when there is no second one */
 } run;
 
 static void report(const run *r, int64_t done, int64_t total)
 {
-    if (r->watch->progress && !ace_device_is_meter(r->dev)) r->watch->progress(r->watch->user, r->stage, done, total);
+    static const char *const units[ACE_STAGE_COUNT] = {[ACE_STAGE_LOAD] = "parts",
+                                                       [ACE_STAGE_CONDITION] = "conditions",
+                                                       [ACE_STAGE_DIFFUSION] = "steps",
+                                                       [ACE_STAGE_DECODE] = "frames"};
+    if (r->watch->progress && !ace_device_is_meter(r->dev))
+        r->watch->progress(r->watch->user, r->stage, units[r->stage], done, total);
 }
 
 static void begin(run *r, ace_stage stage, int64_t total)
@@ -85,7 +91,7 @@ static bool load(run *r)
     if (!p->has_condition) condition_encoder_load(&p->condition, r->dev, dit_part, &c->dit);
     p->has_condition = true;
     report(r, ++done, PARTS);
-    if (!p->has_detokenizer && r->job->code_count > 0) {
+    if (!p->has_detokenizer && (p->wants_detokenizer || r->job->code_count > 0)) {
         audio_detokenizer_load(&p->detokenizer, r->dev, dit_part, &c->dit);
         p->has_detokenizer = true;
     }
@@ -138,18 +144,32 @@ static float *silent_latents(run *r, int64_t first)
     return latents;
 }
 
-/* The latents that the DiT sees as its source: the plan's codes decoded, or silence (dit.md 7.4, 8). */
-static void make_source(run *r)
+/* The latents that the DiT sees as its source: the plan's codes decoded, then silence (dit.md 7.4, 8). */
+static float *decode_source(run *r, const song_codes *list)
 {
-    const song_job *job = r->job;
-    int64_t whole = job->code_count * r->p->checkpoint->dit.pool_window;
-    r->source = silent_latents(r, whole);
-    if (job->code_count == 0) return;
+    int64_t whole = list->count * r->p->checkpoint->dit.pool_window;
+    float *source = silent_latents(r, whole);
+    if (list->count == 0) return source;
     size_t mark = ace_scratch_mark(r->dev);
     float *latents = ace_scratch_host(r->dev, whole * r->channels);
-    audio_detokenizer_decode(&r->p->detokenizer, latents, latents ? job->codes : NULL, job->code_count);
-    if (latents) memcpy(r->source, latents, (size_t)(whole * r->channels) * sizeof *latents);
+    audio_detokenizer_decode(&r->p->detokenizer, latents, latents ? list->codes : NULL, list->count);
+    if (latents) memcpy(source, latents, (size_t)(whole * r->channels) * sizeof *latents);
     ace_scratch_release(r->dev, mark);
+    return source;
+}
+
+static void make_sources(run *r)
+{
+    static const song_codes nothing;
+    r->sources = r->job->list_count > 0 ? r->job->list_count : 1;
+    for (int i = 0; i < r->sources; i++)
+        r->source[i] = decode_source(r, r->job->list_count > 0 ? &r->job->lists[i] : &nothing);
+}
+
+/* The source of an item of the batch. */
+static int source_of(const run *r, int item)
+{
+    return r->sources > 1 ? item : 0;
 }
 
 static bool condition(run *r)
@@ -168,7 +188,7 @@ static bool condition(run *r)
         r->plain_source = silent_latents(r, 0);
         report(r, 2, units);
     }
-    make_source(r);
+    make_sources(r);
     report(r, units, units);
     return end(r);
 }
@@ -181,7 +201,7 @@ typedef struct diffusion {
     dit_condition null_condition; /* length 0 without guidance */
     size_t mark;                  /* above this on the stack lies what depends on the condition */
     dit_condition condition;
-    dit_context context;
+    dit_context contexts[JOB_MAX_BATCH]; /* of each source */
 } diffusion;
 
 /* Source latents and a chunk mask of ones, side by side (dit.md 7.5, 8). */
@@ -202,7 +222,7 @@ static void set_condition(diffusion *d, bool plain)
     run *r = d->r;
     ace_scratch_release(r->dev, d->mark);
     d->condition = dit_condition_new(&r->p->dit, plain ? r->plain_enc : r->enc);
-    d->context = make_context(r, plain ? r->plain_source : r->source);
+    for (int i = 0; i < r->sources; i++) d->contexts[i] = make_context(r, plain ? r->plain_source : r->source[i]);
 }
 
 static bool velocity(void *context, const sampler_call *call, ace_error *error)
@@ -215,7 +235,7 @@ static bool velocity(void *context, const sampler_call *call, ace_error *error)
     for (int half = 0; half < (call->uncond ? 2 : 1); half++) {
         float *v = half ? call->v_uncond : call->v_cond;
         for (int i = 0; i < call->batch; i++)
-            items[count++] = (dit_item){.context = &d->context,
+            items[count++] = (dit_item){.context = &d->contexts[source_of(r, i)],
                                         .condition = half ? &d->null_condition : &d->condition,
                                         .x = call->x ? call->x + i * n : NULL,
                                         .velocity = v ? v + i * n : NULL};
@@ -231,13 +251,14 @@ static bool step_done(void *context, int step, int steps)
     return ace_device_ok(d->r->dev, NULL);
 }
 
-/* The sampler wants a source for every item; the songs of a batch share theirs. */
+/* The sampler wants a source for every item. */
 static const float *sources(run *r)
 {
     if (r->job->sampler.cover_noise_strength <= 0) return NULL;
     int64_t n = r->job->frames * r->channels;
     float *copies = ace_scratch_host(r->dev, r->job->batch * n);
-    for (int i = 0; copies && i < r->job->batch; i++) memcpy(copies + i * n, r->source, (size_t)n * sizeof *copies);
+    for (int i = 0; copies && i < r->job->batch; i++)
+        memcpy(copies + i * n, r->source[source_of(r, i)], (size_t)n * sizeof *copies);
     return copies;
 }
 
@@ -339,6 +360,7 @@ bool pipeline_plan(const pipeline *p, const song_job *job, pipeline_needs *needs
     bool ok = meter && copy;
     if (ok) {
         pipeline_init(copy, meter, p->checkpoint, p->vae_window);
+        copy->wants_detokenizer = p->has_detokenizer;
         ok = pipeline_run(copy, job, NULL, costs, error);
         for (int i = 0; ok && i < ACE_STAGE_COUNT; i++) {
             needs->flops[i] = costs[i].flops;

@@ -18,6 +18,7 @@ typedef struct pipeline {
 
     /* what is loaded; kept from one job to the next */
     bool has_text, has_condition, has_dit, has_detokenizer;
+    bool wants_detokenizer; /* loads it whether a job needs it or not */
     qwen3 text;
     condition_encoder condition;
     dit dit;
@@ -29,7 +30,7 @@ typedef struct pipeline {
 typedef struct pipeline_watch {
     void *user;
     /* A unit of a stage is done; also called with done = 0 when a stage begins. */
-    void (*progress)(void *user, ace_stage stage, int64_t done, int64_t total);
+    void (*progress)(void *user, ace_stage stage, const char *unit, int64_t done, int64_t total);
     /* Decoded audio frames [first, first + count) of an item; false with an error stops. */
     bool (*audio)(void *user, int item, int64_t first, int64_t count, const float *samples, ace_error *error);
     /* For tests: the final latents, [batch][frames][channels] */
@@ -50,7 +51,7 @@ typedef struct pipeline_needs {
     double flops[ACE_STAGE_COUNT], total_flops;
 } pipeline_needs;
 
-/* What pipeline_run(p, job) will need on p's device, whatever is loaded now: a run on the meter. */
+/* What pipeline_run(p, job) will need on p's device with all that p has loaded: a run on the meter. */
 bool pipeline_plan(const pipeline *p, const song_job *job, pipeline_needs *needs, ace_error *error);
 
 #endif

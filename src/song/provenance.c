@@ -13,6 +13,18 @@
 
 enum { JSON_LIMIT = 8 << 20 };
 
+/* What was asked of whom: not needed to make the song again, but to make another. */
+static bool add_planning(json_t *root, const provenance *p, ace_error *error)
+{
+    if (!p->asked) return true;
+    char *asked = ace_request_to_json(p->asked, error);
+    if (!asked) return false;
+    json_t *planning = json_pack("{s:s?, s:o}", "planner", p->planner, "asked", json_loads(asked, 0, NULL));
+    free(asked);
+    return (planning && json_object_set_new(root, "planning", planning) == 0) ||
+           ace_fail_memory(error, "the song's description", 0);
+}
+
 char *provenance_to_json(const provenance *p, ace_error *error)
 {
     char *request = ace_request_to_json(p->request, error);
@@ -23,6 +35,10 @@ char *provenance_to_json(const provenance *p, ace_error *error)
                              ace_version(), "request", fields, "model", "name", p->model, "xxh3_128", p->model_hash,
                              "precision", p->precision, "random_weights", p->synthetic, "audio", "sample_rate", 48000,
                              "frames", (json_int_t)p->frames, "decoded_peak", (double)p->peak);
+    if (root && !add_planning(root, p, error)) {
+        json_decref(root);
+        return NULL;
+    }
     char *json = root ? json_dumps(root, JSON_INDENT(2) | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(root);
     if (!json) ace_fail_memory(error, "the song's description", 0);

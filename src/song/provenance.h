@@ -7,6 +7,8 @@
 
 typedef struct provenance {
     const ace_request *request; /* resolved, of this one song */
+    const ace_request *asked;   /* before a planner worked on it; NULL: none did */
+    const char *planner;        /* its name */
     const char *model;          /* name of the checkpoint */
     const char *model_hash;
     const char *precision; /* "bf16" or "f32" */

@@ -106,6 +106,12 @@ bool request_bool(const ace_request *request, request_field field, bool unset)
     return request->values[field].set ? request->values[field].number != 0 : unset;
 }
 
+void request_clear(ace_request *request, request_field field)
+{
+    free(request->values[field].text);
+    request->values[field] = (field_value){0};
+}
+
 bool request_put_text(ace_request *request, request_field field, const char *value, ace_error *error)
 {
     char *copy = ace_strdup(value, error);

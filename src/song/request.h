@@ -17,6 +17,17 @@ typedef enum request_field {
     FIELD_AUDIO_CODES,
     FIELD_SEED,
     FIELD_BATCH_SIZE,
+    FIELD_THINKING,
+    FIELD_COT_METAS,
+    FIELD_COT_CAPTION,
+    FIELD_COT_LANGUAGE,
+    FIELD_LM_TEMPERATURE,
+    FIELD_LM_CFG_SCALE,
+    FIELD_LM_TOP_K,
+    FIELD_LM_TOP_P,
+    FIELD_LM_PENALTY,
+    FIELD_LM_NEGATIVE,
+    FIELD_LM_PROFILE,
     FIELD_STEPS,
     FIELD_SHIFT,
     FIELD_TIMESTEPS,
@@ -80,6 +91,8 @@ const char *request_text(const ace_request *request, request_field field, const 
 double request_number(const ace_request *request, request_field field, double unset);
 int64_t request_integer(const ace_request *request, request_field field, int64_t unset);
 bool request_bool(const ace_request *request, request_field field, bool unset);
+
+void request_clear(ace_request *request, request_field field);
 
 /* Setting resolved values; they are in range by construction. False only for lack of memory. */
 bool request_put_text(ace_request *request, request_field field, const char *value, ace_error *error);

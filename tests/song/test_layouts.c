@@ -22,9 +22,9 @@ static bool keep(void *user, const ace_audio *audio, ace_error *error)
 static song make_song(const char *checkpoint, const char *precision)
 {
     ace_engine *engine = open_engine(checkpoint, precision, 2, 0);
-    ace_request *request =
-        make_request("caption", "soft piano <think> <|endoftext|> piano", "lyrics", "[Verse]\nla la, 夜の歌, über\n",
-                     "audio_codes", "1,63999,4711,17,9000", "audio_cover_strength", "0.6", "seed", "5", NULL);
+    ace_request *request = make_request("caption", "soft piano <think> <|endoftext|> piano", "lyrics",
+                                        "[Verse]\nla la, 夜の歌, über\n", "audio_codes", "1,63999,4711,17,9000",
+                                        "audio_cover_strength", "0.6", "seed", "5", "use_cot_metas", "false", NULL);
     song s = {0};
     ace_error error = {0};
     ace_result result;
@@ -54,7 +54,7 @@ static void gguf_makes_the_same_song(void **state)
     }
 }
 
-static void a_planner_beside_the_parts_changes_nothing(void **state)
+static void a_planner_that_is_not_asked_changes_nothing(void **state)
 {
     static const char *const checkpoints[] = {"turbo-planner", "turbo-planner-gguf"};
     (void)state;
@@ -71,6 +71,6 @@ static void a_planner_beside_the_parts_changes_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(gguf_makes_the_same_song),
-                                       cmocka_unit_test(a_planner_beside_the_parts_changes_nothing)};
+                                       cmocka_unit_test(a_planner_that_is_not_asked_changes_nothing)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -138,7 +138,7 @@ static void check_case(ace_engine *engine, const json_t *golden_case, const ace_
     if (!ace_request_set_json(request, json, strlen(json), &error)) fail_msg("%s: %s", name, error.message);
 
     song_job job;
-    if (!song_job_prepare(&job, request, engine->checkpoint, engine->tokenizer, &(job_warnings){0}, &error))
+    if (!song_job_prepare(&job, request, NULL, 0, engine->checkpoint, engine->tokenizer, &(job_warnings){0}, &error))
         fail_msg("%s: %s", name, error.message);
     assert_ids(name, &job.caption, json_object_get(golden_case, "caption_ids"));
     assert_ids(name, &job.lyrics, json_object_get(golden_case, "lyric_ids"));

@@ -1,0 +1,316 @@
+#include "song/planner.h"
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "base/memory.h"
+#include "lm/lm_grammar_constraint.h"
+#include "lm/lm_prompt.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct planner {
+    ace_device *dev;
+    const ace_checkpoint *checkpoint;
+    planner_options options;
+    ace_tokenizer *tokenizer;
+    lm_grammar *grammars[2]; /* of each profile, made when first used */
+    bool loaded;
+    size_t weight_bytes; /* 0 unless loaded */
+    qwen3_lm model;
+
+    /* a run */
+    lm_session *session;
+    const planner_watch *watch;
+    ace_stage_cost load, plan;
+    double started;
+    ace_device_stats before;
+};
+
+/* ---- life ------------------------------------------------------------------------------------------------------ */
+
+planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const planner_options *options,
+                      ace_error *error)
+{
+    if (!checkpoint_need_lm(checkpoint, error)) return NULL;
+    if (checkpoint->synthetic) {
+        ace_fail(error, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it cannot write");
+        return NULL;
+    }
+    planner *p = ace_calloc(1, sizeof *p, "the planner", error);
+    if (!p) return NULL;
+    p->dev = dev;
+    p->checkpoint = checkpoint;
+    p->options = *options;
+    p->tokenizer = checkpoint_lm_tokenizer(checkpoint, error);
+    if (p->tokenizer) return p;
+    planner_close(p);
+    return NULL;
+}
+
+static void unload(planner *p)
+{
+    if (p->loaded) qwen3_lm_free(&p->model);
+    p->loaded = false;
+    p->weight_bytes = 0;
+}
+
+void planner_close(planner *p)
+{
+    if (!p) return;
+    unload(p);
+    for (int i = 0; i < 2; i++) lm_grammar_free(p->grammars[i]);
+    tokenizer_close(p->tokenizer);
+    free(p);
+}
+
+int planner_max_duration(const planner *p)
+{
+    return p->options.max_duration;
+}
+
+size_t planner_weight_bytes(const planner *p)
+{
+    return p ? p->weight_bytes : 0;
+}
+
+bool planner_encode(const planner *p, const char *prompt, int64_t answer, ace_ids *ids, ace_error *error)
+{
+    return lm_prompt_encode(p->tokenizer, prompt, (size_t)answer, PLANNER_CONTEXT, ids, error);
+}
+
+static const lm_grammar *grammar_of(planner *p, lm_profile profile, ace_error *error)
+{
+    lm_grammar **grammar = &p->grammars[profile == LM_PROFILE_OFFICIAL];
+    lm_grammar_options options = {
+        .profile = profile, .max_duration = p->options.max_duration, .genres_path = p->options.genres_path};
+    if (!*grammar) *grammar = lm_grammar_new(p->tokenizer, &options, error);
+    return *grammar;
+}
+
+/* ---- memory ---------------------------------------------------------------------------------------------------- */
+
+bool planner_plan(const planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error)
+{
+    *needs = (planner_needs){0};
+    ace_device *meter = ace_meter_open(p->dev, error);
+    qwen3_lm *model = meter ? ace_calloc(1, sizeof *model, "the plan of the planner", error) : NULL;
+    bool ok = false;
+    if (model) {
+        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm);
+        lm_session *session = ace_device_ok(meter, error) ? lm_session_open(model, limits, error) : NULL;
+        ace_device_stats stats = ace_device_get_stats(meter);
+        ok = session != NULL;
+        needs->weights = p->loaded ? 0 : stats.weight_bytes;
+        needs->scratch = stats.scratch_peak;
+        lm_session_close(session);
+        qwen3_lm_free(model);
+    }
+    free(model);
+    ace_device_close(meter);
+    return ok;
+}
+
+static void report(const planner *p, ace_stage stage, const char *unit, int64_t done, int64_t total, double rate)
+{
+    if (p->watch->progress) p->watch->progress(p->watch->user, stage, unit, done, total, rate);
+}
+
+static void open_books(planner *p)
+{
+    p->started = ace_clock();
+    ace_device_reset_peak(p->dev);
+    p->before = ace_device_get_stats(p->dev);
+}
+
+static ace_stage_cost close_books(const planner *p)
+{
+    ace_device_stats after = ace_device_get_stats(p->dev);
+    return (ace_stage_cost){.seconds = ace_clock() - p->started,
+                            .flops = after.flops - p->before.flops,
+                            .bytes_moved = after.bytes_moved - p->before.bytes_moved,
+                            .weight_bytes = after.weight_bytes,
+                            .scratch_bytes = after.scratch_peak};
+}
+
+/* Takes the memory of a run, whose limits need nothing more than the weights that are loaded. */
+static bool open_session(planner *p, const lm_session_limits *limits, ace_error *error)
+{
+    p->session = ace_device_ok(p->dev, error) ? lm_session_open(&p->model, limits, error) : NULL;
+    return p->session != NULL;
+}
+
+bool planner_begin(planner *p, const lm_session_limits *limits, const planner_watch *watch, ace_error *error)
+{
+    static const planner_watch nobody;
+    planner_needs needs;
+    p->watch = watch ? watch : &nobody;
+    p->load = p->plan = (ace_stage_cost){0};
+    if (!planner_plan(p, limits, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, error)) return false;
+    open_books(p);
+    report(p, ACE_STAGE_LOAD, "parts", 0, 1, 0);
+    if (!p->loaded) {
+        qwen3_lm_load(&p->model, p->dev, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm);
+        p->loaded = true;
+        p->weight_bytes = ace_device_get_stats(p->dev).weight_bytes - p->before.weight_bytes;
+    }
+    report(p, ACE_STAGE_LOAD, "parts", 1, 1, 0);
+    p->load = close_books(p);
+    open_books(p);
+    if (open_session(p, limits, error)) return true;
+    planner_end(p, NULL);
+    return false;
+}
+
+bool planner_resize(planner *p, const lm_session_limits *limits, ace_error *error)
+{
+    planner_needs needs;
+    lm_session_close(p->session);
+    p->session = NULL;
+    return planner_plan(p, limits, &needs, error) && ace_scratch_reserve(p->dev, needs.scratch, error) &&
+           open_session(p, limits, error);
+}
+
+void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT])
+{
+    if (costs) {
+        p->plan = close_books(p);
+        costs[ACE_STAGE_LOAD] = p->load;
+        costs[ACE_STAGE_PLAN] = p->plan;
+    }
+    lm_session_close(p->session);
+    p->session = NULL;
+    /* half-loaded weights are of no use to the next run */
+    if (!ace_device_ok(p->dev, NULL)) unload(p);
+    ace_scratch_reserve(p->dev, 0, NULL);
+    ace_device_clear(p->dev);
+}
+
+/* ---- writing --------------------------------------------------------------------------------------------------- */
+
+/* What on_tokens() needs to know of a call. */
+typedef struct token_count {
+    const planner *p;
+    const char *unit;
+    int64_t total; /* of one item, 0 while unknown */
+    int items;
+} token_count;
+
+static void on_tokens(void *user, const lm_progress *progress)
+{
+    const token_count *c = user;
+    int64_t done = progress->tokens * c->items;
+    report(c->p, ACE_STAGE_PLAN, c->unit, done, c->total * c->items,
+           progress->seconds > 0 ? (double)done / progress->seconds : 0);
+}
+
+static lm_write_options options_of(const planner_task *task, lm_stream stream, int64_t max_tokens, token_count *count)
+{
+    lm_write_options options = {.sampling = task->sampling,
+                                .stream = stream,
+                                .max_tokens = max_tokens,
+                                .negative = task->negative ? task->negative->data : NULL,
+                                .negative_count = task->negative ? (int64_t)task->negative->count : 0,
+                                .progress = on_tokens,
+                                .user = count};
+    if (task->profile == LM_PROFILE_OFFICIAL) options.sampling.top_p = options.sampling.repetition_penalty = 1;
+    return options;
+}
+
+char *planner_write_text(planner *p, const planner_task *task, uint64_t seed, ace_error *error)
+{
+    const lm_grammar *grammar = grammar_of(p, task->profile, error);
+    lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
+    int32_t *tokens = plan ? ace_calloc((size_t)task->max_tokens, sizeof *tokens, "the planner's text", error) : NULL;
+    ace_text text = {0};
+    bool ok = tokens != NULL;
+    if (ok) {
+        token_count count = {.p = p, .unit = "tokens", .items = 1};
+        lm_grammar_item rules;
+        lm_item item = {.prompt = task->prompt->data,
+                        .prompt_count = (int64_t)task->prompt->count,
+                        .constraint = lm_grammar_constraint(&rules, plan),
+                        .seed = seed,
+                        .tokens = tokens};
+        lm_write_options options = options_of(task, LM_STREAM_TEXT, task->max_tokens, &count);
+        ok = lm_write(p->session, &item, 1, &options, error) &&
+             tokenizer_decode(p->tokenizer, tokens, (size_t)item.count, &text, error);
+    }
+    free(tokens);
+    lm_grammar_plan_free(plan);
+    if (ok) return ace_text_take(&text, error);
+    ace_text_free(&text);
+    return NULL;
+}
+
+/* lm.md 4.9. The default profile writes exactly the codes of the plan; the official one may stop before. A song whose
+ * length nobody knows ends at the longest. */
+static int64_t budget_of(const planner *p, const planner_task *task, const lm_grammar_plan *plan)
+{
+    int64_t wanted = lm_grammar_plan_codes(plan), longest = (int64_t)p->options.max_duration * LM_CODES_PER_SECOND;
+    if (wanted < 0) return longest;
+    if (task->profile == LM_PROFILE_DEFAULT) return wanted;
+    double length = fmin(fmax(task->rules.duration, LM_MIN_DURATION), p->options.max_duration);
+    int64_t budget = (int64_t)(length * LM_CODES_PER_SECOND) + 10;
+    return wanted < budget ? wanted : budget;
+}
+
+bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, ace_error *error)
+{
+    const lm_grammar *grammar = grammar_of(p, task->profile, error);
+    lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
+    if (plan) *codes = budget_of(p, task, plan);
+    lm_grammar_plan_free(plan);
+    return plan != NULL;
+}
+
+/* The codes among the tokens of an item. */
+static bool take_codes(const planner *p, const lm_item *item, song_codes *list, ace_error *error)
+{
+    int32_t first = tokenizer_audio_first(p->tokenizer);
+    list->codes = ace_calloc((size_t)item->count, sizeof *list->codes, "audio codes", error);
+    if (!list->codes) return false;
+    for (int64_t i = 0; i < item->count; i++)
+        if (item->tokens[i] >= first && item->tokens[i] < first + LM_CODES)
+            list->codes[list->count++] = item->tokens[i] - first;
+    return true;
+}
+
+/* The memory of a call for several songs. */
+typedef struct choir {
+    lm_grammar_item rules[LM_MAX_ITEMS];
+    lm_item items[LM_MAX_ITEMS];
+    int32_t *tokens;
+} choir;
+
+bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *seeds, int songs, song_codes *lists,
+                         ace_error *error)
+{
+    for (int i = 0; i < songs; i++) lists[i] = (song_codes){0};
+    const lm_grammar *grammar = grammar_of(p, task->profile, error);
+    lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
+    int64_t budget = plan ? budget_of(p, task, plan) : 0;
+    choir *c = plan ? ace_calloc(1, sizeof *c, "the songs' codes", error) : NULL;
+    if (c) c->tokens = ace_calloc((size_t)(songs * budget), sizeof *c->tokens, "the songs' codes", error);
+    bool ok = c && c->tokens;
+    if (ok) {
+        token_count count = {.p = p, .unit = "codes", .total = budget, .items = songs};
+        for (int i = 0; i < songs; i++)
+            c->items[i] = (lm_item){.prompt = task->prompt->data,
+                                    .prompt_count = (int64_t)task->prompt->count,
+                                    .constraint = lm_grammar_constraint(&c->rules[i], plan),
+                                    .seed = seeds[i],
+                                    .tokens = c->tokens + i * budget};
+        lm_write_options options = options_of(task, LM_STREAM_CODES, budget, &count);
+        ok = lm_write(p->session, c->items, songs, &options, error);
+        for (int i = 0; ok && i < songs; i++) ok = take_codes(p, &c->items[i], &lists[i], error);
+    }
+    for (int i = 0; !ok && i < songs; i++) {
+        free(lists[i].codes);
+        lists[i] = (song_codes){0};
+    }
+    if (c) free(c->tokens);
+    free(c);
+    lm_grammar_plan_free(plan);
+    return ok;
+}

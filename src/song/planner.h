@@ -1,0 +1,86 @@
+/* planner.h - a checkpoint's language model, ready to write: its tokenizer, its grammar, its weights and the memory of
+ * a run. What it is asked, and what its answers mean, is planning.c's and writing.c's business. */
+#ifndef ACE_SONG_PLANNER_H
+#define ACE_SONG_PLANNER_H
+
+#include "lm/lm_engine.h"
+#include "lm/lm_grammar.h"
+#include "song/job.h"
+
+/* Most tokens of a prompt and what is written after it: ten minutes of codes and the longest lyrics that singers can
+ * sing in them. */
+enum { PLANNER_CONTEXT = 12288 };
+
+typedef struct planner_options {
+    int max_duration;        /* seconds that it may choose, 10 to 600 */
+    const char *genres_path; /* as in ace_engine_options; must live as long as the planner */
+} planner_options;
+
+typedef struct planner planner;
+
+/* Opens the tokenizer of the checkpoint's planner; weights are loaded by the first run and kept for the next. The
+ * device and the checkpoint must outlive it. ACE_ERROR_MODEL when there is no planner. */
+planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const planner_options *options,
+                      ace_error *error);
+
+/* Frees the weights too. NULL is allowed. */
+void planner_close(planner *p);
+
+int planner_max_duration(const planner *p);
+
+/* Of the weights that are loaded now; 0 for NULL. */
+size_t planner_weight_bytes(const planner *p);
+
+/* Appends the ids of a prompt that leaves room for `answer` tokens; see lm_prompt_encode(). */
+bool planner_encode(const planner *p, const char *prompt, int64_t answer, ace_ids *ids, ace_error *error);
+
+/* ---- a run ----------------------------------------------------------------------------------------------------- */
+
+/* Who watches; the members may be NULL. */
+typedef struct planner_watch {
+    void *user;
+    /* A unit of ACE_STAGE_LOAD or ACE_STAGE_PLAN is done; total is 0 while unknown, rate in units per second. */
+    void (*progress)(void *user, ace_stage stage, const char *unit, int64_t done, int64_t total, double rate);
+} planner_watch;
+
+/* Bytes that a run adds to what is loaded now: the meter's word for planner_begin(). */
+typedef struct planner_needs {
+    size_t weights; /* 0 when they are loaded */
+    size_t scratch;
+} planner_needs;
+
+bool planner_plan(const planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error);
+
+/* Loads the weights, if they are not, and takes the memory of a run. No other scratch may be in use on the device.
+ * costs: of load and plan, filled by planner_end(). After a failure nothing needs ending. */
+bool planner_begin(planner *p, const lm_session_limits *limits, const planner_watch *watch, ace_error *error);
+
+/* Larger limits in the middle of a run; what was read and written is computed again. After a failure the run must be
+ * ended. */
+bool planner_resize(planner *p, const lm_session_limits *limits, ace_error *error);
+
+/* Gives the memory of the run back; the device can serve again, whatever happened. */
+void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT]);
+
+/* What is written and how. */
+typedef struct planner_task {
+    lm_profile profile;
+    lm_grammar_request rules;
+    const ace_ids *prompt;
+    const ace_ids *negative; /* used iff sampling.guidance > 1 */
+    lm_sampling sampling;    /* the official profile never applies top_p and the penalty (lm.md 5.4) */
+    int64_t max_tokens;
+} planner_task;
+
+/* Writes text, special tokens included. Caller frees. */
+char *planner_write_text(planner *p, const planner_task *task, uint64_t seed, ace_error *error);
+
+/* Writes the audio codes of `songs` songs, song i with seeds[i]. lists[i].codes: caller frees; on failure nothing needs
+ * freeing. */
+bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *seeds, int songs, song_codes *lists,
+                         ace_error *error);
+
+/* How many codes such a task writes at most (lm.md 4.9). */
+bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, ace_error *error);
+
+#endif
