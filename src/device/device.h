@@ -8,7 +8,7 @@
  *
  * Precision. A device is opened for F32 or BF16. `ace_device_act(dev)` is the type of the activations that feed matrix
  * products; residual streams, norms, softmax, scalars and sums are F32 in both. In BF16 the weights of products are
- * rounded to bf16 once and products accumulate in F32.
+ * rounded to bf16 once and products accumulate in F32. On AMX, subnormal values in such products count as zero.
  *
  * Determinism. An output element is always summed in the same order: it does not depend on the number of threads, on
  * the other rows, on the batch or on where a window starts. Same device, same bytes.
@@ -33,13 +33,14 @@ typedef enum ace_isa {
     ACE_ISA_GENERIC,
     ACE_ISA_AVX2,
     ACE_ISA_AVX512,
-    ACE_ISA_AVX512_BF16 /* AVX-512 with its bfloat16 product */
+    ACE_ISA_AVX512_BF16, /* AVX-512 with its bfloat16 product */
+    ACE_ISA_AMX          /* AVX-512, and products of bfloat16 on the matrix unit */
 } ace_isa;
 
 typedef struct ace_cpu_options {
     ace_dtype precision; /* ACE_F32 or ACE_BF16 */
     int threads;         /* 0: all CPUs this process may use */
-    /* AUTO: the best this CPU has; the variable ACESTEP_ISA=generic|avx2|avx512|avx512bf16 wins over AUTO */
+    /* AUTO: the best this CPU has; the variable ACESTEP_ISA=generic|avx2|avx512|avx512bf16|amx wins over AUTO */
     ace_isa isa;
     const atomic_bool *stop; /* may be NULL; when it becomes true the device stops within a fraction of a second */
 } ace_cpu_options;

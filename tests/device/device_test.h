@@ -32,6 +32,8 @@ static const config configs[] = {
     {ACE_ISA_AVX512, ACE_BF16, "avx512 bf16"},
     {ACE_ISA_AVX512_BF16, ACE_F32, "avx512bf16 f32"},
     {ACE_ISA_AVX512_BF16, ACE_BF16, "avx512bf16 bf16"},
+    {ACE_ISA_AMX, ACE_F32, "amx f32"},
+    {ACE_ISA_AMX, ACE_BF16, "amx bf16"},
 };
 enum { CONFIGS = sizeof configs / sizeof *configs, MAX_TESTS = 16 };
 

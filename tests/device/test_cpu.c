@@ -66,11 +66,12 @@ static int64_t round_up(int64_t a, int64_t b)
     return (a + b - 1) / b * b;
 }
 
-/* The layout of device/cpu/weights.c: panels of 32 columns, bf16 in pairs per tap. */
-static size_t packed_bytes(ace_dtype dtype, ace_weight_kind kind, int64_t n, int64_t k, int taps)
+/* The layout of device/cpu/weights.c: panels of 32 columns, bf16 in pairs per tap, for AMX in tiles of 32. */
+static size_t packed_bytes(const config *c, ace_weight_kind kind, int64_t n, int64_t k, int taps)
 {
+    ace_dtype dtype = c->precision;
     int64_t columns = kind == ACE_WEIGHT_GATED ? round_up(n / 2, 16) * 2 : round_up(n, 32);
-    int64_t deep = dtype == ACE_BF16 ? taps * round_up(k / taps, 2) : k;
+    int64_t deep = dtype == ACE_BF16 ? taps * round_up(k / taps, c->isa == ACE_ISA_AMX ? 32 : 2) : k;
     return (size_t)(columns * deep) * (dtype == ACE_BF16 ? 2 : 4);
 }
 
@@ -88,8 +89,8 @@ static void weight_sizes(void **state)
                             make_weight(dev, &r, ACE_WEIGHT_VECTOR, n, 1, 1, -1, 1),
                             make_weight(dev, &r, ACE_WEIGHT_TABLE, n, k, 1, -1, 1)};
         assert_int_equal(ace_device_get_stats(dev).weight_bytes,
-                         packed_bytes(c->precision, ACE_WEIGHT_PRODUCT, n, k, taps) +
-                             packed_bytes(c->precision, ACE_WEIGHT_GATED, n, k, 1) + (size_t)n * 4 +
+                         packed_bytes(c, ACE_WEIGHT_PRODUCT, n, k, taps) +
+                             packed_bytes(c, ACE_WEIGHT_GATED, n, k, 1) + (size_t)n * 4 +
                              (size_t)(n * k) * element);
         for (int j = 0; j < 4; j++) drop_weight(dev, &w[j]);
         assert_int_equal(ace_device_get_stats(dev).weight_bytes, 0);

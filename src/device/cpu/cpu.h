@@ -5,7 +5,7 @@
 #include "device/backend.h"
 #include "device/cpu/kernels.h"
 
-enum { CPU_WORKSPACE = 1 << 20 }; /* bytes per thread: tiles of products and attention, rows on their way to packing */
+enum { CPU_WORKSPACE = 5 << 19 }; /* bytes per thread: tiles of products and attention, rows on their way to packing */
 
 typedef struct cpu_backend {
     ace_pool *pool;
@@ -53,20 +53,32 @@ void cpu_run(ace_device *dev, int64_t count, void (*task)(void *context, int64_t
 void cpu_run_rows(ace_device *dev, int64_t rows, size_t bytes,
                   void (*task)(void *context, int64_t first, int64_t count), void *context);
 
-/* isa.c: the kernels for `isa`, or for ACESTEP_ISA, or the best ones of this CPU. NULL with an error that lists what
- * is supported. */
-const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error);
+/* isa.c: the kernels for `isa`, or for ACESTEP_ISA, or the best ones of this CPU for a device of that precision. NULL
+ * with an error that lists what is supported. */
+const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_dtype precision, ace_error *error);
 
 /* weights.c */
 size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc);
 bool cpu_weight_pack(ace_device *dev, ace_weight *weight, ace_row_reader reader, void *context, ace_error *error);
 
 /* Bytes of one panel of a packed PRODUCT or GATED weight, and columns of the product in it. */
-size_t cpu_panel_bytes(ace_dtype dtype, int64_t k, int taps);
+size_t cpu_panel_bytes(const cpu_backend *cpu, ace_dtype dtype, int64_t k, int taps);
 static inline int64_t cpu_panel_cols(ace_weight_kind kind)
 {
     return kind == ACE_WEIGHT_GATED ? CPU_NR / 2 : CPU_NR;
 }
+
+/* A product of the rows of x with w, linear layers being convolutions of one tap.
+ * product_tiles.c does those that the matrix unit can, gemm.c the others. */
+typedef struct cpu_product {
+    ace_mat x;
+    const ace_weight *w;
+    ace_conv conv;
+    int64_t rows; /* of the result */
+    cpu_epilogue epilogue;
+} cpu_product;
+
+void cpu_multiply_tiles(ace_device *dev, const cpu_product *product);
 
 /* The operations, as in backend.h. */
 void cpu_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,

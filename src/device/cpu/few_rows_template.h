@@ -175,7 +175,7 @@ FEW_INLINE void keys_strip(uint16_t *panel, const uint16_t *k, int64_t stride, i
         vf block[VF_LANES];
 #pragma GCC unroll 16
         for (int64_t row = 0; row < VF_LANES; row++) {
-            __builtin_prefetch(soon + row * stride + i);
+            __builtin_prefetch(soon + row * stride + i, 0, 2);
             block[row] = row < count ? load_pairs(k + row * stride + i, n - i) : vf_set1(0);
         }
         vf_transpose(block);
@@ -184,8 +184,9 @@ FEW_INLINE void keys_strip(uint16_t *panel, const uint16_t *k, int64_t stride, i
     }
 }
 
-static void keys_pairs(uint16_t *panel, const uint16_t *k, int64_t stride, int64_t count, int64_t n,
-                       const uint16_t *soon)
+/* flatten: the block of a transposition lives in registers only where it is inlined. */
+__attribute__((flatten)) static void keys_pairs(uint16_t *panel, const uint16_t *k, int64_t stride, int64_t count,
+                                                int64_t n, const uint16_t *soon)
 {
     for (int64_t j = 0; j < CPU_NR; j += VF_LANES, panel += 2 * VF_LANES, count -= VF_LANES) {
         if (count >= VF_LANES)
@@ -215,7 +216,7 @@ FEW_INLINE void values_strip(float *o, int64_t ldo, const float *s, int64_t lds,
 #pragma GCC unroll 8
         for (int c = 0; c < vectors; c++) x[c] = vf_load_as(v, dtype, c * VF_LANES, n - c * VF_LANES);
 #pragma GCC unroll 8
-        for (size_t i = 0; i < (size_t)(vectors * VF_LANES) * size; i += 64) __builtin_prefetch(soon + i);
+        for (size_t i = 0; i < (size_t)(vectors * VF_LANES) * size; i += 64) __builtin_prefetch(soon + i, 0, 2);
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
             vf p = vf_set1(s[r * lds + j]);

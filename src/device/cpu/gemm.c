@@ -192,6 +192,10 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
                      const cpu_epilogue *epilogue)
 {
     const cpu_backend *cpu = cpu_of(dev);
+    if (cpu->kernels->tiles && w->dtype == ACE_BF16) {
+        cpu_multiply_tiles(dev, &(cpu_product){.x = x, .w = w, .conv = *conv, .rows = rows, .epilogue = *epilogue});
+        return;
+    }
     bool bf16 = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;
     product p = {
         .cpu = cpu,
@@ -201,7 +205,7 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
         .x = x,
         .conv = *conv,
         .w = w,
-        .panel_bytes = cpu_panel_bytes(w->dtype, w->desc.k, w->desc.taps),
+        .panel_bytes = cpu_panel_bytes(cpu, w->dtype, w->desc.k, w->desc.taps),
         .channels = w->desc.k / w->desc.taps,
         .rows = rows,
         .panel_cols = cpu_panel_cols(w->desc.kind),

@@ -6,6 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 /* Best last. */
 static const cpu_kernels *const all[] = {
     &cpu_kernels_generic,
@@ -13,9 +19,29 @@ static const cpu_kernels *const all[] = {
     &cpu_kernels_avx2,
     &cpu_kernels_avx512,
     &cpu_kernels_avx512_bf16,
+    &cpu_kernels_amx,
 #endif
 };
 enum { SETS = sizeof all / sizeof *all };
+
+#if defined(__x86_64__)
+/* The matrix unit is there, the system saves its registers, and lets this process use them. The permission holds for
+ * all threads of the process; asking again is harmless. */
+static bool amx_allowed(void)
+{
+#if defined(__linux__)
+    enum { OSXSAVE = 1 << 27, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, TILE_STATE = 3 << 17 };
+    enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
+    unsigned a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE)) return false;
+    __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
+    return (a & TILE_STATE) == TILE_STATE && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+    return false;
+#endif
+}
+#endif
 
 static bool runs_here(ace_isa isa)
 {
@@ -30,16 +56,19 @@ static bool runs_here(ace_isa isa)
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
     case ACE_ISA_AVX512_BF16:
         return runs_here(ACE_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+    case ACE_ISA_AMX:
+        return runs_here(ACE_ISA_AVX512_BF16) && amx_allowed();
 #endif
     default:
         return false;
     }
 }
 
-/* AUTO takes the last set that runs and pays. Intel's cores do a bf16 product of 512 bits at half the rate of the
+/* AUTO takes the last set that runs and pays. AMX has nothing for float32. Intel's cores do a bf16 product of 512 bits at half the rate of the
  * float32 one (their fast bf16 is AMX), so there the expansion to float32 of plain AVX-512 is the better code. */
-static bool pays_here(ace_isa isa)
+static bool pays_here(ace_isa isa, ace_dtype precision)
 {
+    if (isa == ACE_ISA_AMX) return precision == ACE_BF16;
 #if defined(__x86_64__)
     if (isa == ACE_ISA_AVX512_BF16) return !__builtin_cpu_is("intel");
 #endif
@@ -56,7 +85,7 @@ static void list_supported(char *list, size_t size)
     }
 }
 
-const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error)
+const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_dtype precision, ace_error *error)
 {
     char supported[64];
     list_supported(supported, sizeof supported);
@@ -72,7 +101,7 @@ const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error)
         }
     } else {
         for (int i = 0; i < SETS; i++)
-            if (isa == ACE_ISA_AUTO ? runs_here(all[i]->isa) && pays_here(all[i]->isa) : all[i]->isa == isa)
+            if (isa == ACE_ISA_AUTO ? runs_here(all[i]->isa) && pays_here(all[i]->isa, precision) : all[i]->isa == isa)
                 chosen = all[i];
     }
     if (!chosen || !runs_here(chosen->isa)) {

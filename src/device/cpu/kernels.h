@@ -28,6 +28,31 @@ enum {
 typedef void cpu_gemm_kernel(float *c, int64_t ldc, const void *a, int64_t lda, int count, int64_t length,
                              const void *b, bool accumulate, const char *soon);
 
+/* Matrix units that multiply tiles: rows of 64 bytes, which are 32 values of bf16 for A. */
+enum {
+    CPU_TILE = 32,      /* rows and columns of the sums that a kernel call computes, and values of k in a step */
+    CPU_TILE_LINE = 64, /* bytes of a row of A in a step */
+    CPU_TILE_STEP_BYTES = CPU_TILE * CPU_TILE_LINE /* of a panel in a step: [16][32][2] */
+};
+
+/* C[rows][32] (+)= A . B over `steps` times 32 values of k.
+ *   c           [32][32], of which whole halves of 16 rows and columns are written that hold a wanted element
+ *   a, lines    row i of step s begins at a + (lines[s] + i) * 64; whole halves of 16 rows are read
+ *   rows, cols  1 .. 32 that are wanted
+ *   b           the panel's pairs from the first step on
+ *   soon        memory of which `ahead` lines of 64 bytes per step are asked for on the way
+ * Each step adds to an element the sum of its 32 products, in an order that is the hardware's but always the same.
+ * Subnormal values count as zero. */
+typedef void cpu_tile_kernel(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b,
+                             bool accumulate, int64_t rows, int64_t cols, const char *soon, int64_t ahead);
+
+typedef struct cpu_tiles {
+    /* A thread calls these around its calls of the others: the unit's registers are set up, and given back. */
+    void (*begin)(void);
+    void (*end)(void);
+    cpu_tile_kernel *multiply;
+} cpu_tiles;
+
 /* ace_epilogue with its vectors as plain pointers. Absent parts are NULL or have no rows. */
 typedef struct cpu_epilogue {
     const float *bias, *gate, *alpha, *inv_beta;
@@ -43,6 +68,7 @@ typedef struct cpu_kernels {
     int mr;            /* rows of a full tile */
     cpu_gemm_kernel *gemm_f32;
     cpu_gemm_kernel *gemm_bf16; /* NULL: products of bf16 are expanded to float32 and use gemm_f32 */
+    const cpu_tiles *tiles;     /* NULL: none; else products of bf16 go there */
     /* gemm_f32 on a panel of bf16 in pairs [(length + 1) / 2][32][2], which it expands on its way: for so few rows that
      * the panel is read only once. As much of `soon` as of `b` is fetched. The same bits as expand + gemm_f32. */
     cpu_gemm_kernel *gemm_pairs;
@@ -97,6 +123,8 @@ cpu_gemm_kernel cpu_gemm_f32_avx2, cpu_gemm_f32_avx512, cpu_gemm_bf16_avx512;
 extern const cpu_kernels cpu_kernels_avx2;
 extern const cpu_kernels cpu_kernels_avx512;
 extern const cpu_kernels cpu_kernels_avx512_bf16;
+extern const cpu_kernels cpu_kernels_amx;
+extern const cpu_tiles cpu_tiles_amx;
 #endif
 
 #endif

@@ -1,4 +1,4 @@
-/* rows_avx512.c - the kernels for CPUs with AVX-512, and with its bfloat16 product. */
+/* rows_avx512.c - the kernels for CPUs with AVX-512, with its bfloat16 product, and with AMX. */
 #include "device/cpu/rows_template.h"
 
 const cpu_kernels cpu_kernels_avx512 = {
@@ -17,5 +17,15 @@ const cpu_kernels cpu_kernels_avx512_bf16 = {
     .mr = 12,
     .gemm_f32 = cpu_gemm_f32_avx512,
     .gemm_bf16 = cpu_gemm_bf16_avx512,
+    ROW_KERNELS,
+};
+
+const cpu_kernels cpu_kernels_amx = {
+    .isa = ACE_ISA_AMX,
+    .key = "amx",
+    .label = "AMX",
+    .mr = 12,
+    .gemm_f32 = cpu_gemm_f32_avx512,
+    .tiles = &cpu_tiles_amx,
     ROW_KERNELS,
 };

@@ -3,7 +3,8 @@
  * PRODUCT and GATED weights are stored as panels of 32 output columns, so that the kernel reads each panel from its
  * first byte to its last. In a panel, with C = k / taps channels:
  *   F32   [taps][C][32]
- *   BF16  [taps][ceil(C / 2)][32][2]: the pairs that AVX512-BF16 and AMX multiply, an odd last channel with a zero
+ *   BF16  [taps][ceil(C / 2)][32][2]: the pairs that AVX512-BF16 and AMX multiply, an odd last channel with a zero;
+ *         for AMX, C is filled up with zeros to the 32 of a tile
  * A GATED panel holds 16 gate columns, then the 16 up columns of the same features. Columns past the end are zero. */
 #include "base/error.h"
 #include "device/cpu/cpu.h"
@@ -13,14 +14,16 @@
 
 enum { TASK_BYTES = 1 << 20 }; /* rows of a table or vector read by one task */
 
-static int64_t values_per_column(ace_dtype dtype, int64_t k, int taps)
+/* Values that a column of a panel has for a tap. */
+static int64_t values_per_tap(const cpu_backend *cpu, ace_dtype dtype, int64_t channels)
 {
-    return dtype == ACE_BF16 ? taps * ((k / taps + 1) / 2 * 2) : k;
+    int64_t multiple = dtype != ACE_BF16 ? 1 : cpu->kernels->tiles ? CPU_TILE : 2;
+    return cpu_divide_up(channels, multiple) * multiple;
 }
 
-size_t cpu_panel_bytes(ace_dtype dtype, int64_t k, int taps)
+size_t cpu_panel_bytes(const cpu_backend *cpu, ace_dtype dtype, int64_t k, int taps)
 {
-    return (size_t)values_per_column(dtype, k, taps) * CPU_NR * ace_dtype_block_bytes(dtype);
+    return (size_t)(taps * values_per_tap(cpu, dtype, k / taps)) * CPU_NR * ace_dtype_block_bytes(dtype);
 }
 
 static bool is_packed(ace_weight_kind kind)
@@ -36,7 +39,7 @@ static int64_t panel_count(const ace_weight_desc *d)
 size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc)
 {
     ace_dtype dtype = ace_weight_stored_dtype(dev, desc);
-    if (is_packed(desc->kind)) return (size_t)panel_count(desc) * cpu_panel_bytes(dtype, desc->k, desc->taps);
+    if (is_packed(desc->kind)) return (size_t)panel_count(desc) * cpu_panel_bytes(cpu_of(dev), dtype, desc->k, desc->taps);
     return (size_t)desc->n * (size_t)desc->k * ace_dtype_block_bytes(dtype);
 }
 
@@ -74,16 +77,18 @@ static void scatter_f32(float *panel, int column, const float *rows, int64_t cou
     }
 }
 
-static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int64_t count, int64_t k, int taps)
+/* `pairs` per tap, of which those past the channels are zero. */
+static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int64_t count, int64_t k, int taps,
+                         int64_t pairs)
 {
-    int64_t channels = k / taps, pairs = (channels + 1) / 2;
+    int64_t channels = k / taps;
     for (int tap = 0; tap < taps; tap++, rows += channels, panel += pairs * CPU_NR * 2)
         for (int64_t p0 = 0; p0 < pairs; p0 += 16)
             for (int64_t r = 0; r < count; r++)
                 for (int64_t p = p0; p < cpu_min(p0 + 16, pairs); p++) {
                     const uint16_t *x = rows + r * k + 2 * p;
                     uint16_t *pair = panel + (p * CPU_NR + column + r) * 2;
-                    pair[0] = x[0];
+                    pair[0] = 2 * p < channels ? x[0] : 0;
                     pair[1] = 2 * p + 1 < channels ? x[1] : 0;
                 }
 }
@@ -94,12 +99,13 @@ static bool pack_columns(packing *p, void *panel, int column, int64_t first, int
 {
     const ace_weight_desc *d = &p->w->desc;
     void *rows = cpu_workspace(p->cpu, worker);
+    int64_t pairs = values_per_tap(p->cpu, p->w->dtype, d->k / d->taps) / 2;
     int64_t at_once = CPU_WORKSPACE / (d->k * (int64_t)ace_dtype_block_bytes(p->w->dtype));
     for (int64_t done = 0; done < count; done += at_once) {
         int64_t now = cpu_min(at_once, count - done);
         if (!read_rows(p, first + done, now, rows)) return false;
         if (p->w->dtype == ACE_BF16)
-            scatter_bf16(panel, column + (int)done, rows, now, d->k, d->taps);
+            scatter_bf16(panel, column + (int)done, rows, now, d->k, d->taps, pairs);
         else
             scatter_f32(panel, column + (int)done, rows, now, d->k);
     }
@@ -111,7 +117,7 @@ static void panel_task(void *context, int64_t index, int worker)
     packing *p = context;
     if (atomic_load(&p->failed)) return;
     const ace_weight_desc *d = &p->w->desc;
-    size_t bytes = cpu_panel_bytes(p->w->dtype, d->k, d->taps);
+    size_t bytes = cpu_panel_bytes(p->cpu, p->w->dtype, d->k, d->taps);
     char *panel = (char *)p->w->data + (size_t)index * bytes;
     int64_t columns = cpu_panel_cols(d->kind), features = d->kind == ACE_WEIGHT_GATED ? d->n / 2 : d->n;
     int64_t first = index * columns, count = cpu_min(columns, features - first);

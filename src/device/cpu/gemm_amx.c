@@ -1,0 +1,91 @@
+/* gemm_amx.c - the tile kernel on AMX: 32 x 32 sums in four of the eight tile registers, two more each for A and B.
+ *
+ * Per step of 32 values of k four tiles are loaded and four products computed. A product keeps the unit busy for 16
+ * cycles and a load takes 8 from the first-level cache, so that the unit is the limit as long as half of the lines come
+ * from there.
+ *
+ * TDPBF16PS sums the 16 even and the 16 odd products of an element one after the other, adds the two, and adds that to
+ * the element, every time rounding to nearest; subnormal inputs and results become zero (Intel's Architecture
+ * Instruction Set Extensions, TDPBF16PS). */
+#include "device/cpu/kernels.h"
+
+#include <immintrin.h>
+#include <string.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+enum { HALF = CPU_TILE / 2, C_BYTES = CPU_TILE * (int)sizeof(float), B_BYTES = 2 * CPU_TILE_LINE };
+
+/* The operand of LDTILECFG. */
+typedef struct tile_config {
+    uint8_t palette, start_row, reserved[14];
+    uint16_t row_bytes[16];
+    uint8_t rows[16];
+} tile_config;
+
+#define EIGHT(x) x, x, x, x, x, x, x, x
+
+/* Constant: what the compiler knows of the intrinsic is that it reads the first bytes, and it would not write the rest
+ * of a local variable. */
+static const tile_config all_full = {
+    .palette = 1, .row_bytes = {EIGHT(CPU_TILE_LINE)}, .rows = {EIGHT(HALF)}};
+
+static void begin(void)
+{
+    _tile_loadconfig(&all_full);
+}
+
+static void end(void)
+{
+    _tile_release();
+}
+
+/* Tiles 0 1 / 2 3 are the sums, 4 and 5 the upper and lower rows of A, 6 and 7 the left and right columns of B. `low`
+ * and `right` are constants wherever this is inlined: whether the second half of the rows and columns is wanted. */
+INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b,
+                            bool accumulate, bool low, bool right, const char *soon, int64_t ahead)
+{
+    float *c_low = c + HALF * CPU_TILE;
+    if (accumulate) {
+        _tile_loadd(0, c, C_BYTES);
+        if (right) _tile_loadd(1, c + HALF, C_BYTES);
+        if (low) _tile_loadd(2, c_low, C_BYTES);
+        if (low && right) _tile_loadd(3, c_low + HALF, C_BYTES);
+    } else {
+        _tile_zero(0);
+        if (right) _tile_zero(1);
+        if (low) _tile_zero(2);
+        if (low && right) _tile_zero(3);
+    }
+    for (int64_t step = 0; step < steps; step++, b += CPU_TILE_STEP_BYTES) {
+        const char *rows = a + (int64_t)lines[step] * CPU_TILE_LINE;
+        _tile_loadd(6, b, B_BYTES);
+        _tile_loadd(4, rows, CPU_TILE_LINE);
+        if (right) _tile_loadd(7, b + CPU_TILE_LINE, B_BYTES);
+        if (low) _tile_loadd(5, rows + HALF * CPU_TILE_LINE, CPU_TILE_LINE);
+        for (int64_t i = 0; i < ahead; i++, soon += 64) _mm_prefetch(soon, _MM_HINT_T1);
+        _tile_dpbf16ps(0, 4, 6);
+        if (right) _tile_dpbf16ps(1, 4, 7);
+        if (low) _tile_dpbf16ps(2, 5, 6);
+        if (low && right) _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, C_BYTES);
+    if (right) _tile_stored(1, c + HALF, C_BYTES);
+    if (low) _tile_stored(2, c_low, C_BYTES);
+    if (low && right) _tile_stored(3, c_low + HALF, C_BYTES);
+}
+
+static void multiply(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
+                     int64_t rows, int64_t cols, const char *soon, int64_t ahead)
+{
+    if (rows > HALF && cols > HALF)
+        multiply_halves(c, a, lines, steps, b, accumulate, true, true, soon, ahead);
+    else if (rows > HALF)
+        multiply_halves(c, a, lines, steps, b, accumulate, true, false, soon, ahead);
+    else if (cols > HALF)
+        multiply_halves(c, a, lines, steps, b, accumulate, false, true, soon, ahead);
+    else
+        multiply_halves(c, a, lines, steps, b, accumulate, false, false, soon, ahead);
+}
+
+const cpu_tiles cpu_tiles_amx = {.begin = begin, .end = end, .multiply = multiply};

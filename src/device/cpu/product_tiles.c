@@ -1,0 +1,281 @@
+/* product_tiles.c - linear layers and convolutions of bf16 on a matrix unit that multiplies tiles.
+ *
+ * The unit is so fast that everything turns on where its operands come from. A tile load is quick only where its rows
+ * lie side by side, and one of the two operands must come from the first-level cache.
+ *
+ * A task is a block of rows times some panels of 32 columns. First it copies the rows of x that the block reads, in
+ * slabs of 32 channels: [slab][position][32]. Positions outside the signal are zero. Output rows that follow each other
+ * read positions that follow each other, at every tap; with a stride this takes one run of positions per phase, position
+ * i of the input standing at (i mod stride) * run + i / stride. So a convolution is never unfolded. Then there are two
+ * orders:
+ *   - Weights too large for the second-level cache: panel by panel, each in chunks of k that fit the first-level cache
+ *     and meet all tiles of the block there. The sums wait in memory between chunks.
+ *   - Weights that stay in the second-level cache: tile by tile, whose inputs stay in the first-level cache while all
+ *     panels pass by.
+ * They give the same bits: the sums take the same steps in the same order. If a block of x is too large, its channels
+ * are cut into passes whose number depends on the layer alone. */
+#include "device/cpu/cpu.h"
+
+#include "base/error.h"
+
+#include <string.h>
+
+enum {
+    BLOCK_ROWS = 384,            /* of a task, at most */
+    PACK_LINES = 440 * 64,       /* of 32 channels: a block of 2048 channels with the reach of a convolution of seven
+                                    taps and dilation 9 */
+    GROUP = 16,                  /* most panels of a task whose channels are cut into passes */
+    CHUNK_STEPS = 16,            /* of 32 values of k: with these a panel fills two thirds of the first-level cache */
+    RESIDENT_STEPS = 1024,       /* most steps of an element in the second order */
+    RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
+    COPY_ROWS = 16               /* read side by side while copying */
+};
+
+/* A thread's workspace. */
+typedef struct buffers {
+    char x[PACK_LINES * CPU_TILE_LINE];    /* [slab][position] of this pass */
+    float c[GROUP][BLOCK_ROWS * CPU_TILE]; /* sums of a panel; only with passes there is more than one */
+    int32_t lines[RESIDENT_STEPS];         /* of a kernel call, see cpu_tile_kernel */
+} buffers;
+_Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of tiles needs more workspace");
+
+typedef struct tiling {
+    const cpu_backend *cpu;
+    const ace_device *dev;
+    const cpu_product *p;
+    int64_t channels, slabs, pass_slabs; /* slabs of x in all, and in a pass */
+    int64_t taps, steps, chunk_steps;    /* steps: of a pass with all slabs */
+    int64_t cols, panel_cols, panels, group, groups;
+    int64_t block_rows, blocks;
+    size_t panel_bytes;
+    bool resident;
+} tiling;
+
+/* A task's rows [first, first + rows) and the slabs [slab, slab + slabs) of the pass. */
+typedef struct block {
+    int64_t first, rows;
+    int64_t run, positions; /* per phase, and in all */
+    int64_t slab, slabs;
+} block;
+
+static int64_t round_up(int64_t a, int64_t b)
+{
+    return cpu_divide_up(a, b) * b;
+}
+
+/* ---- the input ----------------------------------------------------------------------------------------------- */
+
+/* Positions per phase that `rows` output rows read, in whole halves of a tile. */
+static int64_t run_length(const ace_conv *conv, int64_t taps, int64_t rows)
+{
+    int64_t span = (round_up(rows, CPU_TILE / 2) - 1) * conv->stride + (taps - 1) * conv->dilation + 1;
+    return cpu_divide_up(span, conv->stride);
+}
+
+/* `n` channels and zeros up to 32. */
+static inline void copy_line(char *line, const char *x, int64_t n)
+{
+    if (n >= CPU_TILE) {
+        memcpy(line, x, CPU_TILE_LINE);
+        return;
+    }
+    memset(line, 0, CPU_TILE_LINE);
+    memcpy(line, x, (size_t)n * sizeof(uint16_t));
+}
+
+/* Position i + r, r < count, of every slab. Some rows at a time: one after the other would leave the memory idle. */
+static void copy_rows(const tiling *t, const block *b, char *const *lines, const char *const *rows, int64_t count)
+{
+    for (int64_t s = 0; s < b->slabs; s++) {
+        int64_t channel = (b->slab + s) * CPU_TILE, n = cpu_min(CPU_TILE, t->channels - channel);
+        for (int64_t r = 0; r < count; r++) {
+            char *line = lines[r] + s * b->positions * CPU_TILE_LINE;
+            if (rows[r])
+                copy_line(line, rows[r] + (size_t)channel * sizeof(uint16_t), n);
+            else
+                memset(line, 0, CPU_TILE_LINE);
+        }
+    }
+}
+
+static void copy_block(const tiling *t, const block *b, char *copy)
+{
+    const ace_conv *conv = &t->p->conv;
+    const ace_mat *x = &t->p->x;
+    int64_t first = (b->first + conv->out_first) * conv->stride - conv->padding - conv->x_first;
+    for (int64_t i = 0; i < b->positions; i += COPY_ROWS) {
+        const char *rows[COPY_ROWS];
+        char *lines[COPY_ROWS];
+        int64_t count = cpu_min(COPY_ROWS, b->positions - i);
+        for (int64_t r = 0; r < count; r++) {
+            int64_t row = first + i + r, at = (i + r) % conv->stride * b->run + (i + r) / conv->stride;
+            rows[r] = row < 0 || row >= x->rows ? NULL : ace_mat_row(*x, row);
+            lines[r] = copy + at * CPU_TILE_LINE;
+        }
+        copy_rows(t, b, lines, rows, count);
+    }
+}
+
+/* ---- the product --------------------------------------------------------------------------------------------- */
+
+/* Steps [first, first + count) of a pass. Where a pass has but some of the slabs, a chunk stays within a tap: so its
+ * part of the panel is one piece. */
+typedef struct chunk {
+    int64_t first, count;
+} chunk;
+
+/* The chunk after `before`; its count is 0 at the end. */
+static chunk next_chunk(const tiling *t, const block *b, chunk before)
+{
+    chunk next = {before.first + before.count, t->chunk_steps};
+    int64_t last = t->taps * b->slabs;
+    if (b->slabs < t->slabs) last = cpu_min(last, round_up(next.first + 1, b->slabs));
+    next.count = cpu_min(next.count, last - next.first);
+    return next;
+}
+
+static const char *chunk_weights(const tiling *t, const block *b, int64_t panel, chunk k)
+{
+    int64_t step = k.first / b->slabs * t->slabs + b->slab + k.first % b->slabs;
+    return (const char *)t->p->w->data + (size_t)panel * t->panel_bytes + (size_t)step * CPU_TILE_STEP_BYTES;
+}
+
+static void chunk_lines(const tiling *t, const block *b, chunk k, int32_t *lines)
+{
+    const ace_conv *conv = &t->p->conv;
+    for (int64_t i = 0; i < k.count; i++) {
+        int64_t tap = (k.first + i) / b->slabs, slab = (k.first + i) % b->slabs;
+        int64_t reach = tap * conv->dilation, at = reach % conv->stride * b->run + reach / conv->stride;
+        lines[i] = (int32_t)(slab * b->positions + at);
+    }
+}
+
+static int64_t panel_width(const tiling *t, int64_t panel)
+{
+    return t->p->epilogue.gated ? CPU_TILE : cpu_min(CPU_TILE, t->cols - panel * CPU_TILE);
+}
+
+static void finish(const tiling *t, const float *c, int64_t first, int64_t rows, int64_t panel)
+{
+    int64_t col = panel * t->panel_cols;
+    t->cpu->kernels->epilogue(c, first, rows, col, cpu_min(t->panel_cols, t->cols - col), &t->p->epilogue);
+}
+
+/* One panel with all tiles of the block. The next chunk, wherever it is, is asked for meanwhile. */
+static void multiply_panel(const tiling *t, const block *b, buffers *own, int64_t panel, float *c)
+{
+    int64_t tiles = cpu_divide_up(b->rows, CPU_TILE), width = panel_width(t, panel);
+    for (chunk k = next_chunk(t, b, (chunk){0}), next; k.count > 0; k = next) {
+        next = next_chunk(t, b, k);
+        const char *weights = chunk_weights(t, b, panel, k);
+        const char *soon =
+            next.count > 0 ? chunk_weights(t, b, panel, next) : chunk_weights(t, b, panel + 1, (chunk){0});
+        int64_t lines = (next.count > 0 ? next.count : k.count) * CPU_TILE;
+        int64_t ahead = cpu_divide_up(lines, tiles * k.count);
+        chunk_lines(t, b, k, own->lines);
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            int64_t row = tile * CPU_TILE, asked = tile * k.count * ahead;
+            t->cpu->kernels->tiles->multiply(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, k.count,
+                                             weights, b->slab > 0 || k.first > 0, b->rows - row, width,
+                                             soon + asked * 64, asked < lines ? ahead : 0);
+        }
+    }
+}
+
+/* First order. */
+static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t first_panel, int64_t panels)
+{
+    bool several = t->pass_slabs < t->slabs;
+    for (b->slab = 0; b->slab < t->slabs; b->slab += b->slabs) {
+        b->slabs = cpu_min(t->pass_slabs, t->slabs - b->slab);
+        copy_block(t, b, own->x);
+        for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
+            float *c = own->c[several ? i : 0];
+            multiply_panel(t, b, own, first_panel + i, c);
+            if (b->slab + b->slabs == t->slabs) finish(t, c, b->first, b->rows, first_panel + i);
+        }
+    }
+}
+
+/* Second order. */
+static void tile_by_tile(const tiling *t, block *b, buffers *own)
+{
+    chunk all = {0, t->steps};
+    float *c = own->c[0];
+    b->slabs = t->slabs;
+    copy_block(t, b, own->x);
+    chunk_lines(t, b, all, own->lines);
+    for (int64_t row = 0; row < b->rows && !cpu_stopped(t->dev); row += CPU_TILE)
+        for (int64_t panel = 0; panel < t->panels; panel++) {
+            t->cpu->kernels->tiles->multiply(c, own->x + row * CPU_TILE_LINE, own->lines, t->steps,
+                                             chunk_weights(t, b, panel, all), false, b->rows - row,
+                                             panel_width(t, panel), NULL, 0);
+            finish(t, c, b->first + row, cpu_min(CPU_TILE, b->rows - row), panel);
+        }
+}
+
+static void tile_task(void *context, int64_t index, int worker)
+{
+    const tiling *t = context;
+    buffers *own = cpu_workspace(t->cpu, worker);
+    block b = {.first = index % t->blocks * t->block_rows};
+    int64_t panel = index / t->blocks * t->group;
+    b.rows = cpu_min(t->block_rows, t->p->rows - b.first);
+    b.run = run_length(&t->p->conv, t->taps, b.rows);
+    b.positions = b.run * t->p->conv.stride;
+    t->cpu->kernels->tiles->begin();
+    if (t->resident)
+        tile_by_tile(t, &b, own);
+    else
+        panel_by_panel(t, &b, own, panel, cpu_min(t->group, t->panels - panel));
+    t->cpu->kernels->tiles->end();
+}
+
+/* Blocks of equal height, and several tasks per thread. Blocks are copied for each group of panels, so that groups are
+ * made only where there are too few blocks. */
+static void share_out(tiling *t, int64_t most_rows)
+{
+    int64_t rows = t->p->rows, threads = t->cpu->threads;
+    int64_t wanted = rows <= CPU_TILE ? 8 * threads : 2 * threads;
+    t->resident = t->pass_slabs == t->slabs && rows >= CPU_TILE * wanted && t->steps <= RESIDENT_STEPS &&
+                  t->panels * (int64_t)t->panel_bytes <= RESIDENT_BYTES;
+    t->blocks = cpu_divide_up(rows, most_rows);
+    if (t->resident) t->blocks = cpu_max(t->blocks, wanted);
+    t->block_rows = round_up(cpu_divide_up(rows, t->blocks), CPU_TILE);
+    t->blocks = cpu_divide_up(rows, t->block_rows);
+    t->groups = t->resident ? 1 : cpu_min(t->panels, cpu_divide_up(wanted, t->blocks));
+    t->group = cpu_divide_up(t->panels, t->groups);
+    if (t->pass_slabs < t->slabs) t->group = cpu_min(t->group, GROUP);
+    t->groups = cpu_divide_up(t->panels, t->group);
+}
+
+void cpu_multiply_tiles(ace_device *dev, const cpu_product *p)
+{
+    const ace_weight *w = p->w;
+    tiling t = {
+        .cpu = cpu_of(dev),
+        .dev = dev,
+        .p = p,
+        .taps = w->desc.taps,
+        .channels = w->desc.k / w->desc.taps,
+        .cols = p->epilogue.gated ? w->desc.n / 2 : w->desc.n,
+        .panel_cols = cpu_panel_cols(w->desc.kind),
+        .panel_bytes = cpu_panel_bytes(cpu_of(dev), w->dtype, w->desc.k, w->desc.taps),
+    };
+    t.slabs = cpu_divide_up(t.channels, CPU_TILE);
+    t.panels = cpu_divide_up(t.cols, t.panel_cols);
+    int64_t most_rows = cpu_max(CPU_TILE, BLOCK_ROWS / p->conv.stride / CPU_TILE * CPU_TILE);
+    int64_t positions = run_length(&p->conv, t.taps, most_rows) * p->conv.stride;
+    if (positions > PACK_LINES) {
+        ace_fail(&dev->failure, ACE_ERROR_MODEL,
+                 "a convolution of %lld taps, stride %d and dilation %d is too wide for this program",
+                 (long long)t.taps, p->conv.stride, p->conv.dilation);
+        return;
+    }
+    t.pass_slabs = cpu_min(t.slabs, PACK_LINES / positions);
+    t.pass_slabs = cpu_divide_up(t.slabs, cpu_divide_up(t.slabs, t.pass_slabs));
+    t.steps = t.taps * t.slabs;
+    t.chunk_steps = cpu_divide_up(t.steps, cpu_divide_up(t.steps, CHUNK_STEPS));
+    share_out(&t, most_rows);
+    cpu_run(dev, t.blocks * t.groups, tile_task, &t);
+}
