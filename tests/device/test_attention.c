@@ -169,6 +169,40 @@ static void rows_do_not_see_each_other(void **state)
     ace_device_close(dev);
 }
 
+/* What a language model that writes asks for: the last one to four queries of every length, which have a path of their
+ * own. With any number of threads it has the bits of all queries together, and agrees with double precision. */
+static void few_queries(void **state)
+{
+    enum { ROWS = 300, KV_HEADS = 3, LAST = 4 };
+    static const int groups[] = {1, 2, 4}, dims[] = {30, 128, 17};
+    for (int threads = 1; threads <= 3; threads++)
+        for (int g = 0; g < 3; g++) {
+            ace_device *dev = open_device(*state, threads, SCRATCH, NULL);
+            random_state r = {7};
+            ace_attention_shape s = {KV_HEADS * groups[g], KV_HEADS, dims[g], 0.2f, ACE_MASK_CAUSAL, 0};
+            int64_t width = (int64_t)s.heads * s.head_dim;
+            operands x = make_operands(dev, &r, &s, ROWS, ROWS, 2);
+            float *whole = must(malloc(sizeof(float) * (size_t)(ROWS * width)));
+            float *last = must(malloc(sizeof(float) * (size_t)(LAST * width)));
+            attend_rows(dev, &x, &s, 0, ROWS, ROWS, whole);
+            for (int64_t keys = 1; keys <= ROWS; keys++) {
+                int64_t count = keys < LAST ? keys : 1 + keys % LAST;
+                attend_rows(dev, &x, &s, keys - count, count, keys, last);
+                check_same("the last queries alone", whole + (keys - count) * width, last, count * width);
+            }
+            free(whole);
+            free(last);
+            drop_operands(&x);
+            for (int mask = ACE_MASK_FULL; mask <= ACE_MASK_CAUSAL; mask++)
+                for (int i = 0; i < 10; i++) {
+                    s.mask = (ace_attention_mask)mask;
+                    s.radius = random_int(&r, 0, 90);
+                    check_attention(dev, &r, &s, random_int(&r, 1, LAST), random_int(&r, LAST, ROWS), 2);
+                }
+            ace_device_close(dev);
+        }
+}
+
 static void threads_change_nothing(void **state)
 {
     enum { ROWS = 300, WIDTH = 4 * 32 };
@@ -224,6 +258,7 @@ int main(void)
         {"lengths around the edges of blocks", block_edges},
         {"scores of several thousands", huge_scores},
         {"a row does not depend on its neighbours", rows_do_not_see_each_other},
+        {"a few queries have the bits of many", few_queries},
         {"the number of threads changes no bit", threads_change_nothing},
         {"no keys, NaN, and heads too wide", corner_cases},
     };
