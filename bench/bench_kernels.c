@@ -1,18 +1,23 @@
 /* bench_kernels.c - how fast the CPU device's operations are, and what share of the processor's peak that is.
  *
- *   bench_kernels [-i isa] [-p f32|bf16] [-t threads] [-o operation]
+ *   bench_kernels [-i isa] [-p f32|bf16] [-t threads] [-o operation] [-r repeats]
  *
  * Each line is the best of several runs: other programs only ever make a run slower. With -t 1 the processor time of
  * the thread is measured instead of the time on the wall, for machines that are busy with other things. The peak is
- * measured too: a loop of independent fused multiply-adds of the widest vectors, on as many threads. */
+ * measured too: a loop of independent fused multiply-adds of the widest vectors, on as many threads.
+ *
+ * Where oneDNN was found, products of bf16 also run there: `repeats` pairs of one run here and one there, and the
+ * median of the pairs' ratios is printed (above 1: we are faster). */
 #include "device/device.h"
 #include "machine.h"
+#include "yardstick.h"
 
 #include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 /* ---- operations ---------------------------------------------------------------------------------------------- */
 
@@ -21,6 +26,7 @@ typedef struct bench {
     bool alone;           /* one thread: measure its processor time */
     double peak, seconds; /* GFLOP/s; of one operation, at least */
     const char *only;
+    int threads, repeats;
 } bench;
 
 typedef struct operation {
@@ -30,6 +36,7 @@ typedef struct operation {
     ace_conv conv;
     ace_attention_shape attention;
     void (*run)(ace_device *dev, const struct operation *op);
+    yardstick *other; /* the same by oneDNN, or NULL */
 } operation;
 
 static bool read_pattern(void *context, int64_t first, int64_t count, ace_dtype dtype, void *rows, ace_error *error)
@@ -66,6 +73,45 @@ static ace_mat matrix(bench *b, ace_dtype dtype, int64_t rows, int64_t cols)
     return m;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static double median(double *values, int count)
+{
+    qsort(values, (size_t)count, sizeof *values, by_value);
+    return values[count / 2];
+}
+
+/* oneDNN's threads go on spinning for some milliseconds: they are given time to fall asleep. */
+static void settle(void)
+{
+    nanosleep(&(struct timespec){0, 15000000}, NULL);
+}
+
+static void compare(bench *b, operation *op)
+{
+    enum { MOST = 99 };
+    double ratios[MOST], ours[MOST], theirs[MOST];
+    int count = b->repeats < 5 ? 5 : b->repeats > MOST ? MOST : b->repeats;
+    for (int i = -1; i < count; i++) {
+        settle();
+        double start = machine_clock(b->alone);
+        op->run(b->dev, op);
+        double middle = machine_clock(b->alone);
+        yardstick_run(op->other);
+        double end = machine_clock(b->alone);
+        if (i < 0) continue;
+        ours[i] = middle - start;
+        theirs[i] = end - middle;
+        ratios[i] = theirs[i] / ours[i];
+    }
+    printf("%-44s %9.3f ms, oneDNN %.3f ms: %.2f x oneDNN (medians of %d pairs)\n", "", median(ours, count) * 1e3,
+           median(theirs, count) * 1e3, median(ratios, count), count);
+}
+
 static void measure(bench *b, operation *op, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 static void measure(bench *b, operation *op, const char *format, ...)
@@ -87,6 +133,9 @@ static void measure(bench *b, operation *op, const char *format, ...)
     }
     printf("%-44s %9.3f ms %8.1f GFLOP/s %5.1f %% of peak %7.1f GB/s\n", name, best * 1e3, flops / best * 1e-9,
            100 * flops / best * 1e-9 / b->peak, bytes / best * 1e-9);
+    if (op->other) compare(b, op);
+    yardstick_free(op->other);
+    op->other = NULL;
     fflush(stdout);
 }
 
@@ -139,7 +188,8 @@ static bool wanted(const bench *b, const char *name)
 
 static void linears(bench *b)
 {
-    static const int64_t shapes[][3] = {{750, 2048, 6144}, {750, 6144, 2048}, {1500, 2048, 2048}, {1, 2048, 6144}};
+    static const int64_t shapes[][3] = {
+        {750, 2048, 6144}, {750, 6144, 2048}, {1500, 2048, 2048}, {375, 2048, 12288}, {1, 2048, 6144}};
     ace_dtype act = ace_device_act(b->dev);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int64_t m = shapes[i][0], k = shapes[i][1], n = shapes[i][2];
@@ -148,6 +198,7 @@ static void linears(bench *b)
                         .x = matrix(b, act, m, k),
                         .w = weight(b, ACE_WEIGHT_PRODUCT, n, k, 1),
                         .run = run_linear};
+        if (act == ACE_BF16) op.other = yardstick_linear(m, k, n, b->threads);
         measure(b, &op, "linear %lld x %lld x %lld", (long long)m, (long long)k, (long long)n);
         ace_weight_free(b->dev, op.w);
         ace_scratch_release(b->dev, mark);
@@ -167,26 +218,33 @@ static void gated(bench *b)
     ace_scratch_release(b->dev, mark);
 }
 
-static void convolutions(bench *b)
+static void convolution(bench *b, int64_t rows, int64_t channels, int dilation)
 {
     ace_dtype act = ace_device_act(b->dev);
-    for (int dilation = 1; dilation <= 9; dilation *= 3) {
-        size_t mark = ace_scratch_mark(b->dev);
-        operation op = {.y = ace_scratch(b->dev, act, 48000, 128),
-                        .x = matrix(b, act, 48000, 128),
-                        .w = weight(b, ACE_WEIGHT_PRODUCT, 128, 7 * 128, 7),
-                        .bias = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1),
-                        .alpha = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1),
-                        .inv_beta = weight(b, ACE_WEIGHT_VECTOR, 128, 1, 1),
-                        .conv = {.stride = 1, .dilation = dilation, .padding = 3 * dilation},
-                        .run = run_conv};
-        measure(b, &op, "conv 48000 x 128 -> 128, k7 d%d, bias, snake", dilation);
-        ace_weight_free(b->dev, op.w);
-        ace_weight_free(b->dev, op.bias);
-        ace_weight_free(b->dev, op.alpha);
-        ace_weight_free(b->dev, op.inv_beta);
-        ace_scratch_release(b->dev, mark);
-    }
+    size_t mark = ace_scratch_mark(b->dev);
+    operation op = {.y = ace_scratch(b->dev, act, rows, channels),
+                    .x = matrix(b, act, rows, channels),
+                    .w = weight(b, ACE_WEIGHT_PRODUCT, channels, 7 * channels, 7),
+                    .bias = weight(b, ACE_WEIGHT_VECTOR, channels, 1, 1),
+                    .alpha = weight(b, ACE_WEIGHT_VECTOR, channels, 1, 1),
+                    .inv_beta = weight(b, ACE_WEIGHT_VECTOR, channels, 1, 1),
+                    .conv = {.stride = 1, .dilation = dilation, .padding = 3 * dilation},
+                    .run = run_conv};
+    if (act == ACE_BF16) op.other = yardstick_conv(rows, channels, dilation, b->threads);
+    measure(b, &op, "conv %lld x %lld -> %lld, k7 d%d, bias, snake", (long long)rows, (long long)channels,
+            (long long)channels, dilation);
+    ace_weight_free(b->dev, op.w);
+    ace_weight_free(b->dev, op.bias);
+    ace_weight_free(b->dev, op.alpha);
+    ace_weight_free(b->dev, op.inv_beta);
+    ace_scratch_release(b->dev, mark);
+}
+
+static void convolutions(bench *b)
+{
+    static const int64_t shapes[][2] = {{48000, 128}, {24000, 256}, {12000, 512}, {3000, 1024}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int dilation = 1; dilation <= 9; dilation *= 3) convolution(b, shapes[i][0], shapes[i][1], dilation);
 }
 
 static void attentions(bench *b)
@@ -258,10 +316,15 @@ static void packing(bench *b)
     printf("%-44s %9.3f ms %44.1f GB/s\n", "weight_pack 16384 x 2048", best * 1e3, (double)bytes / best * 1e-9);
 }
 
-static bool run_device(const ace_cpu_options *options, const char *only)
+static bool run_device(const ace_cpu_options *options, const char *only, int repeats)
 {
     ace_error error = {0};
-    bench b = {.dev = ace_cpu_open(options, &error), .alone = options->threads == 1, .seconds = 0.7, .only = only};
+    bench b = {.dev = ace_cpu_open(options, &error),
+               .alone = options->threads == 1,
+               .seconds = 0.7,
+               .only = only,
+               .threads = options->threads,
+               .repeats = repeats};
     if (!b.dev || !ace_scratch_reserve(b.dev, (size_t)256 << 20, &error)) {
         fprintf(stderr, "%s\n", error.message);
         ace_device_close(b.dev);
@@ -283,13 +346,14 @@ static bool run_device(const ace_cpu_options *options, const char *only)
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = {"auto", "generic", "avx2", "avx512", "avx512bf16"};
+    static const char *const names[] = {"auto", "generic", "avx2", "avx512", "avx512bf16", "amx"};
     ace_cpu_options options = {0};
     const char *precision = NULL, *only = NULL;
+    int repeats = 9;
     for (int i = 1; i + 1 < argc; i += 2) {
         const char *value = argv[i + 1];
         if (strcmp(argv[i], "-i") == 0) {
-            for (int isa = 0; isa <= ACE_ISA_AVX512_BF16; isa++)
+            for (int isa = 0; isa <= ACE_ISA_AMX; isa++)
                 if (strcmp(value, names[isa]) == 0) options.isa = (ace_isa)isa;
         } else if (strcmp(argv[i], "-t") == 0) {
             options.threads = atoi(value);
@@ -297,12 +361,14 @@ int main(int argc, char **argv)
             precision = value;
         } else if (strcmp(argv[i], "-o") == 0) {
             only = value;
+        } else if (strcmp(argv[i], "-r") == 0) {
+            repeats = atoi(value);
         }
     }
     bool ok = true;
     for (int bf16 = 0; bf16 < 2; bf16++) {
         options.precision = bf16 ? ACE_BF16 : ACE_F32;
-        if (!precision || (strcmp(precision, "bf16") == 0) == bf16) ok = run_device(&options, only) && ok;
+        if (!precision || (strcmp(precision, "bf16") == 0) == bf16) ok = run_device(&options, only, repeats) && ok;
     }
     return ok ? 0 : 1;
 }

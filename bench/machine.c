@@ -30,6 +30,32 @@ typedef double (*peak_loop)(void); /* returns flops done; its sums go where the 
 static volatile float sink;
 
 #if defined(__x86_64__)
+/* Products of tiles, four sums at a time. Whoever opened a device for AMX has the system's permission. */
+__attribute__((target("amx-tile,amx-bf16"))) static double peak_amx(void)
+{
+    /* the operand of LDTILECFG: palette 1, eight tiles of 16 rows of 64 bytes */
+    static const uint8_t config[64] = {1,         [16] = 64, [18] = 64, [20] = 64, [22] = 64, [24] = 64,
+                                       [26] = 64, [28] = 64, [30] = 64, [48] = 16, 16,        16,
+                                       16,        16,        16,        16,        16};
+    _tile_loadconfig(config);
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    _tile_zero(4);
+    _tile_zero(5);
+    _tile_zero(6);
+    _tile_zero(7);
+    for (int k = 0; k < PEAK_LOOPS / 4; k++) {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_release();
+    return 2.0 * 16 * 16 * 32 * PEAK_LOOPS;
+}
+
 __attribute__((target("avx512f"))) static double peak_avx512(void)
 {
     __m512 sums[CHAINS], a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(1e-3f);
@@ -68,7 +94,8 @@ static double peak_generic(void)
 static peak_loop peak_of(const char *device)
 {
 #if defined(__x86_64__)
-    if (strstr(device, "AVX-512")) return peak_avx512;
+    if (strstr(device, "AMX, bf16")) return peak_amx;
+    if (strstr(device, "AMX") || strstr(device, "AVX-512")) return peak_avx512;
     if (strstr(device, "AVX2")) return peak_avx2;
 #endif
     (void)device;

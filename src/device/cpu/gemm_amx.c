@@ -27,8 +27,7 @@ typedef struct tile_config {
 
 /* Constant: what the compiler knows of the intrinsic is that it reads the first bytes, and it would not write the rest
  * of a local variable. */
-static const tile_config all_full = {
-    .palette = 1, .row_bytes = {EIGHT(CPU_TILE_LINE)}, .rows = {EIGHT(HALF)}};
+static const tile_config all_full = {.palette = 1, .row_bytes = {EIGHT(CPU_TILE_LINE)}, .rows = {EIGHT(HALF)}};
 
 static void begin(void)
 {

@@ -16,10 +16,7 @@
 static const cpu_kernels *const all[] = {
     &cpu_kernels_generic,
 #if defined(__x86_64__)
-    &cpu_kernels_avx2,
-    &cpu_kernels_avx512,
-    &cpu_kernels_avx512_bf16,
-    &cpu_kernels_amx,
+    &cpu_kernels_avx2,    &cpu_kernels_avx512, &cpu_kernels_avx512_bf16, &cpu_kernels_amx,
 #endif
 };
 enum { SETS = sizeof all / sizeof *all };
@@ -64,8 +61,9 @@ static bool runs_here(ace_isa isa)
     }
 }
 
-/* AUTO takes the last set that runs and pays. AMX has nothing for float32. Intel's cores do a bf16 product of 512 bits at half the rate of the
- * float32 one (their fast bf16 is AMX), so there the expansion to float32 of plain AVX-512 is the better code. */
+/* AUTO takes the last set that runs and pays. AMX has nothing for float32. Intel's cores do a bf16 product of 512 bits
+ * at half the rate of the float32 one (their fast bf16 is AMX), so there the expansion to float32 of plain AVX-512 is
+ * the better code. */
 static bool pays_here(ace_isa isa, ace_dtype precision)
 {
     if (isa == ACE_ISA_AMX) return precision == ACE_BF16;

@@ -5,9 +5,9 @@
  *
  * A task is a block of rows times some panels of 32 columns. First it copies the rows of x that the block reads, in
  * slabs of 32 channels: [slab][position][32]. Positions outside the signal are zero. Output rows that follow each other
- * read positions that follow each other, at every tap; with a stride this takes one run of positions per phase, position
- * i of the input standing at (i mod stride) * run + i / stride. So a convolution is never unfolded. Then there are two
- * orders:
+ * read positions that follow each other, at every tap; with a stride this takes one run of positions per phase,
+ * position i of the input standing at (i mod stride) * run + i / stride. So a convolution is never unfolded. Then there
+ * are two orders:
  *   - Weights too large for the second-level cache: panel by panel, each in chunks of k that fit the first-level cache
  *     and meet all tiles of the block there. The sums wait in memory between chunks.
  *   - Weights that stay in the second-level cache: tile by tile, whose inputs stay in the first-level cache while all

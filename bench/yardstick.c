@@ -1,0 +1,139 @@
+#include "yardstick.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#if defined(BENCH_ONEDNN)
+#include <omp.h>
+#include <oneapi/dnnl/dnnl.h>
+
+enum { MEMORIES = 4 };
+
+struct yardstick {
+    dnnl_engine_t engine;
+    dnnl_stream_t stream;
+    dnnl_primitive_desc_t description;
+    dnnl_primitive_t primitive;
+    dnnl_exec_arg_t arguments[MEMORIES];
+    int count;
+};
+
+static yardstick *yardstick_new(int threads)
+{
+    yardstick *y = calloc(1, sizeof *y);
+    if (!y) return NULL;
+    omp_set_num_threads(threads > 0 ? threads : omp_get_num_procs());
+    if (dnnl_engine_create(&y->engine, dnnl_cpu, 0) == dnnl_success &&
+        dnnl_stream_create(&y->stream, y->engine, dnnl_stream_default_flags) == dnnl_success)
+        return y;
+    yardstick_free(y);
+    return NULL;
+}
+
+void yardstick_free(yardstick *y)
+{
+    if (!y) return;
+    for (int i = 0; i < y->count; i++) dnnl_memory_destroy(y->arguments[i].memory);
+    if (y->primitive) dnnl_primitive_destroy(y->primitive);
+    if (y->description) dnnl_primitive_desc_destroy(y->description);
+    if (y->stream) dnnl_stream_destroy(y->stream);
+    if (y->engine) dnnl_engine_destroy(y->engine);
+    free(y);
+}
+
+static dnnl_memory_desc_t describe(int rank, int64_t a, int64_t b, int64_t c, dnnl_data_type_t type,
+                                   dnnl_format_tag_t tag)
+{
+    dnnl_dims_t dims = {a, b, c};
+    dnnl_memory_desc_t d;
+    if (dnnl_memory_desc_init_by_tag(&d, rank, dims, type, tag) != dnnl_success) memset(&d, 0, sizeof d);
+    return d;
+}
+
+/* Memory of that description, filled with small numbers. */
+static void add_argument(yardstick *y, int argument, const dnnl_memory_desc_t *d)
+{
+    void *data = NULL;
+    dnnl_memory_t memory;
+    if (dnnl_memory_create(&memory, d, y->engine, DNNL_MEMORY_ALLOCATE) != dnnl_success) return;
+    y->arguments[y->count++] = (dnnl_exec_arg_t){argument, memory};
+    dnnl_memory_get_data_handle(memory, &data);
+    for (size_t i = 0; i < dnnl_memory_desc_get_size(d) / 2; i++)
+        ((uint16_t *)data)[i] = (uint16_t)(0x3c00 + (i * 2654435761u >> 24)); /* bf16 0.0078 to 0.5 */
+}
+
+/* Takes the operation's description `operation`, and memory for the arguments. */
+static yardstick *finish(yardstick *y, const void *operation, const dnnl_memory_desc_t *x,
+                         const dnnl_memory_desc_t *bias, const dnnl_memory_desc_t *result)
+{
+    if (dnnl_primitive_desc_create(&y->description, operation, NULL, y->engine, NULL) != dnnl_success ||
+        dnnl_primitive_create(&y->primitive, y->description) != dnnl_success) {
+        yardstick_free(y);
+        return NULL;
+    }
+    add_argument(y, DNNL_ARG_SRC, x);
+    add_argument(y, DNNL_ARG_WEIGHTS, dnnl_primitive_desc_query_md(y->description, dnnl_query_weights_md, 0));
+    add_argument(y, DNNL_ARG_DST, result);
+    if (bias) add_argument(y, DNNL_ARG_BIAS, bias);
+    return y;
+}
+
+yardstick *yardstick_linear(int64_t m, int64_t k, int64_t n, int threads)
+{
+    yardstick *y = yardstick_new(threads);
+    if (!y) return NULL;
+    dnnl_memory_desc_t x = describe(2, m, k, 0, dnnl_bf16, dnnl_ab), result = describe(2, m, n, 0, dnnl_bf16, dnnl_ab);
+    dnnl_memory_desc_t w = describe(2, n, k, 0, dnnl_bf16, dnnl_format_tag_any);
+    dnnl_inner_product_desc_t operation;
+    if (dnnl_inner_product_forward_desc_init(&operation, dnnl_forward_inference, &x, &w, NULL, &result) == dnnl_success)
+        return finish(y, &operation, &x, NULL, &result);
+    yardstick_free(y);
+    return NULL;
+}
+
+yardstick *yardstick_conv(int64_t rows, int64_t channels, int dilation, int threads)
+{
+    yardstick *y = yardstick_new(threads);
+    if (!y) return NULL;
+    dnnl_memory_desc_t x = describe(3, 1, channels, rows, dnnl_bf16, dnnl_nwc);
+    dnnl_memory_desc_t w = describe(3, channels, channels, 7, dnnl_bf16, dnnl_format_tag_any);
+    dnnl_memory_desc_t bias = describe(1, channels, 0, 0, dnnl_f32, dnnl_a);
+    dnnl_dims_t stride = {1}, between = {dilation - 1}, padding = {3 * dilation};
+    dnnl_convolution_desc_t operation;
+    if (dnnl_dilated_convolution_forward_desc_init(&operation, dnnl_forward_inference, dnnl_convolution_direct, &x, &w,
+                                                   &bias, &x, stride, between, padding, padding) == dnnl_success)
+        return finish(y, &operation, &x, &bias, &x);
+    yardstick_free(y);
+    return NULL;
+}
+
+void yardstick_run(yardstick *y)
+{
+    dnnl_primitive_execute(y->primitive, y->stream, y->count, y->arguments);
+    dnnl_stream_wait(y->stream);
+}
+
+#else
+
+yardstick *yardstick_linear(int64_t m, int64_t k, int64_t n, int threads)
+{
+    (void)m, (void)k, (void)n, (void)threads;
+    return NULL;
+}
+
+yardstick *yardstick_conv(int64_t rows, int64_t channels, int dilation, int threads)
+{
+    (void)rows, (void)channels, (void)dilation, (void)threads;
+    return NULL;
+}
+
+void yardstick_run(yardstick *y)
+{
+    (void)y;
+}
+
+void yardstick_free(yardstick *y)
+{
+    (void)y;
+}
+#endif
