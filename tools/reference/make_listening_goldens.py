@@ -54,7 +54,7 @@ RESAMPLED = [
 # Rate, channels, frames, subtype, every which latent frame is kept. Loud: partly beyond [-1, 1], where it is clamped.
 RECORDINGS = {
     "mono_44100": (44100, 1, 3 * 44100 + 17, "PCM_16", 1),
-    "stereo_48000": (48000, 2, 3 * 48000 + 1000, "PCM_16", 1),
+    "stereo_48000": (48000, 2, 3 * 48000 - 3000, "PCM_16", 1),
     "six_22050": (22050, 6, 2 * 22050 + 1, "PCM_24", 1),
     "loud_96000": (96000, 2, 2 * 96000 + 3001, "FLOAT", 1),
     "one_hop": (48000, 2, 1920, "PCM_16", 1),
