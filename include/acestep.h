@@ -105,6 +105,9 @@ bool ace_request_set_json(ace_request *request, const char *json, size_t length,
 /* The request as one JSON object of the fields that are set. Caller frees. */
 char *ace_request_to_json(const ace_request *request, ace_error *error);
 
+/* Writes that to a file, which appears complete or not at all. */
+bool ace_request_save(const ace_request *request, const char *path, bool replace, ace_error *error);
+
 /* The value of a field as text ("" when unset). Caller frees. */
 char *ace_request_get(const ace_request *request, const char *field, ace_error *error);
 
@@ -211,6 +214,9 @@ bool ace_generate_files(ace_engine *engine, const ace_request *request, const ac
 /* Sets a request from the tags of a song, from its sidecar or from a request JSON file: whatever `path` is. */
 bool ace_request_load(ace_request *request, const char *path, ace_error *error);
 
+/* The same from the text of a sidecar or a request JSON. */
+bool ace_request_read(ace_request *request, const char *json, size_t length, ace_error *error);
+
 /* ---- the planner ------------------------------------------------------------------------------------------- */
 
 /* A checkpoint's language model (info.lm) writes what a song is made from. The results are requests that ace_generate
@@ -240,6 +246,37 @@ ace_request *ace_format(ace_engine *engine, const ace_request *draft, const ace_
  * the request's audio_codes. Of the request only the planner's settings are used. */
 ace_request *ace_understand(ace_engine *engine, const char *path, const ace_request *request,
                             const ace_callbacks *callbacks, ace_error *error);
+
+/* ---- the machine ------------------------------------------------------------------------------------------- */
+
+/* Which devices there are and how much memory they have, which tier that is, what it allows and sets. No model is
+ * opened. */
+typedef struct ace_machine ace_machine;
+
+typedef struct ace_machine_options {
+    const char *device;      /* NULL, "auto", "cpu", "cuda", "cuda:1": whose tier counts */
+    const char *gpu_mapping; /* NULL, "auto", "single:1", "dit:0,vae:0,text_encoder:0,lm:1" */
+    const char *tiers;       /* file whose values replace built-in ones; NULL: ACESTEP_TIERS, or the user's own file */
+    const char *profile;     /* NULL, "seed" (what is promised), "measured" */
+    const char *tier;        /* NULL: by memory; "tier1" ... "unlimited" */
+    const char *vram;        /* GB of a card to pretend, "8"; NULL: MAX_CUDA_VRAM, or the real memory */
+    bool strict;             /* a broken tiers file is an error, not a warning */
+    void (*warning)(void *user, const char *sentence); /* may be NULL */
+    void *user;
+} ace_machine_options;
+
+ace_machine *ace_machine_open(const ace_machine_options *options, ace_error *error); /* options may be NULL */
+void ace_machine_close(ace_machine *machine);                                       /* NULL is allowed */
+
+typedef enum ace_report {
+    ACE_REPORT_TEXT,  /* for people: devices, limits, settings, advice */
+    ACE_REPORT_JSON,  /* the same for programs */
+    ACE_REPORT_TIERS, /* every value of the table and where it comes from */
+    ACE_REPORT_TABLES /* the table as Markdown, for the guides */
+} ace_report;
+
+/* `language` is "en", "ko", "ja" or "zh"; NULL: that of the environment (LC_ALL, LC_MESSAGES, LANG). Caller frees. */
+char *ace_machine_report(const ace_machine *machine, ace_report kind, const char *language, ace_error *error);
 
 /* ---- diagnosis --------------------------------------------------------------------------------------------- */
 

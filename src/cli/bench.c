@@ -151,7 +151,7 @@ int command_bench(int count, char **arguments)
         ace_request_set(b.request, "seed", "1", &error) &&
         ace_request_set(b.request, "caption", "upbeat city pop, female vocal, bright synths, funky bass", &error) &&
         ace_request_set(b.request, "lyrics", lyrics, &error);
-    cli_parser parser = {options, OPTIONS, &b, NULL, NULL};
+    cli_parser parser = {.options = options, .count = OPTIONS, .target = &b};
     int code;
     if (!ok || !cli_parse(&parser, count, arguments, &help, &error)) {
         code = cli_fail(&error, b.json);

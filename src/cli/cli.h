@@ -6,8 +6,12 @@
 
 /* ---- commands: each gets its own arguments and returns the exit code ---- */
 int command_generate(int count, char **arguments);
+int command_write(int count, char **arguments);
+int command_format(int count, char **arguments);
+int command_understand(int count, char **arguments);
 int command_bench(int count, char **arguments);
 int command_doctor(int count, char **arguments);
+int command_gpu(int count, char **arguments);
 
 /* ---- options ---- */
 
@@ -30,6 +34,8 @@ typedef struct cli_parser {
     bool (*positional)(void *target, const char *value, ace_error *error);
     int (*unknown)(void *target, const char *name, const char *inline_value, const char *next, int *used,
                    ace_error *error);
+    const cli_option *more; /* a second table, may be NULL */
+    size_t more_count;
 } cli_parser;
 
 bool cli_parse(const cli_parser *parser, int count, char **arguments, bool *help, ace_error *error);
@@ -39,6 +45,30 @@ void cli_print_options(const cli_option *options, size_t count);
  * ace_engine_options. */
 extern const cli_option cli_engine_options[];
 extern const size_t cli_engine_option_count;
+
+/* What a command that takes a request begins with. */
+typedef struct cli_wish {
+    ace_engine_options engine; /* first: the engine's option setters write here */
+    ace_request *request;
+} cli_wish;
+
+/* --lyrics, --from and other ways to set a request; `target` must begin with a cli_wish. */
+extern const cli_option cli_request_options[];
+extern const size_t cli_request_option_count;
+
+/* For cli_parser.unknown: every field of the request is an option: --bpm 120, --guidance-scale 5, --instrumental,
+ * --no-dcw-enabled. */
+int cli_any_field(void *target, const char *name, const char *inline_value, const char *next, int *used,
+                  ace_error *error);
+
+/* For cli_parser.positional: the caption. */
+bool cli_caption(void *target, const char *value, ace_error *error);
+
+/* One line or two for each field but those that cli_request_options set. */
+void cli_print_fields(void);
+
+/* Fails with ACE_ERROR_USAGE. */
+bool cli_misused(ace_error *error, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Fills in options->model from the environment or the usual places when it is not set. */
 void cli_find_model(ace_engine_options *options);

@@ -64,6 +64,7 @@ static void check_model(doctor *d)
     line(d, true, "diffusion transformer", info.dit_path);
     line(d, true, "text encoder", info.text_encoder_path);
     line(d, true, "VAE", info.vae_path);
+    line(d, true, "planner", info.lm ? info.lm_path : info.lm_problem);
     line(d, true, "runs on", info.device);
     snprintf(detail, sizeof detail, "%.2f GiB for a song of 60 s", (double)peak / 1073741824.0);
     line(d, ok, "memory needed", ok ? detail : error.message);
@@ -76,7 +77,7 @@ int command_doctor(int count, char **arguments)
     ace_error error = {0};
     bool help;
     doctor d = {0};
-    cli_parser parser = {options, 1, &d, NULL, NULL};
+    cli_parser parser = {.options = options, .count = 1, .target = &d};
     if (!cli_parse(&parser, count, arguments, &help, &error)) return cli_fail(&error, false);
     if (help) {
         printf("acestep doctor - check this computer, the model files, and the program itself\n"

@@ -7,74 +7,30 @@
 #include <sys/stat.h>
 
 typedef struct generate {
-    ace_engine_options engine; /* first: the engine's option setters write here */
-    ace_request *request;
+    cli_wish wish; /* first: option setters write here */
     const char *output;
     bool replace, no_sidecar, json, quiet;
+    bool plan_only, codes_only;
 } generate;
-
-static bool fail(ace_error *error, const char *format, const char *a, const char *b)
-{
-    error->status = ACE_ERROR_USAGE;
-    snprintf(error->message, sizeof error->message, format, a, b);
-    return false;
-}
 
 /* ---- options ---- */
 
-static bool set_field(void *target, const char *field, const char *value, ace_error *error)
-{
-    return ace_request_set(((generate *)target)->request, field, value, error);
-}
-
-static bool set_field_from_file(void *target, const char *field, const char *path, ace_error *error)
-{
-    char *text = cli_read_text(path, error);
-    bool ok = text && set_field(target, field, text, error);
-    free(text);
-    if (!ok && error->status == ACE_ERROR_USAGE) {
-        char whole[sizeof error->message];
-        snprintf(whole, sizeof whole, "%.200s: %.780s", path, error->message);
-        memcpy(error->message, whole, sizeof whole);
-    }
-    return ok;
-}
-
-static bool set_lyrics(void *target, const char *value, ace_error *error)
-{
-    return set_field_from_file(target, "lyrics", value, error);
-}
-
-static bool set_lyrics_text(void *target, const char *value, ace_error *error)
-{
-    return set_field(target, "lyrics", value, error);
-}
-
-static bool set_codes(void *target, const char *value, ace_error *error)
-{
-    return set_field_from_file(target, "audio_codes", value, error);
-}
-
-static bool set_codes_text(void *target, const char *value, ace_error *error)
-{
-    return set_field(target, "audio_codes", value, error);
-}
-
 static bool set_format(void *target, const char *value, ace_error *error)
 {
-    return set_field(target, "audio_format", value, error);
-}
-
-static bool load_request(void *target, const char *path, ace_error *error)
-{
-    return ace_request_load(((generate *)target)->request, path, error);
+    return ace_request_set(((generate *)target)->wish.request, "audio_format", value, error);
 }
 
 static bool set_output(void *target, const char *value, ace_error *error)
 {
-    if (!*value) return fail(error, "--output needs the name of a file%s%s", "", "");
+    if (!*value) return cli_misused(error, "--output needs the name of a file");
     ((generate *)target)->output = value;
     return true;
+}
+
+static bool set_stop_after(void *target, const char *value, ace_error *error)
+{
+    if (strcmp(value, "plan") != 0) return cli_misused(error, "--stop-after cannot be '%.40s': give plan", value);
+    return ((generate *)target)->plan_only = true;
 }
 
 #define SWITCH(member)                                                          \
@@ -88,15 +44,14 @@ SWITCH(replace)
 SWITCH(no_sidecar)
 SWITCH(json)
 SWITCH(quiet)
+SWITCH(codes_only)
 
 static const cli_option options[] = {
-    {"--lyrics", "-l", "FILE", "lyrics from a text file; - is standard input", set_lyrics},
-    {"--lyrics-text", NULL, "TEXT", "lyrics from the command line", set_lyrics_text},
-    {"--audio-codes", NULL, "FILE", "follow a plan of audio codes from a file", set_codes},
-    {"--audio-codes-text", NULL, "TEXT", "the plan from the command line", set_codes_text},
     {"--output", "-o", "FILE", "the song (default: song.flac, or the next free song-N.flac)", set_output},
     {"--format", NULL, "KIND", "wav, wav24, wav32, flac, flac16, mp3 or opus (default: by the extension)", set_format},
-    {"--from", NULL, "FILE", "take the request from a song made by this program, or from JSON", load_request},
+    {"--stop-after", NULL, "plan", "print the planned request as JSON (or -o FILE) instead of making the song",
+     set_stop_after},
+    {"--codes-only", NULL, NULL, "print the planned audio codes alone, a line for each song", set_codes_only},
     {"--force", "-f", NULL, "overwrite existing files", set_replace},
     {"--no-sidecar", NULL, NULL, "do not write FILE.json beside the song", set_no_sidecar},
     {"--json", NULL, NULL, "events as JSON lines on standard output", set_json},
@@ -104,75 +59,36 @@ static const cli_option options[] = {
 };
 enum { OPTIONS = sizeof options / sizeof *options };
 
-static bool set_caption(void *target, const char *value, ace_error *error)
-{
-    char *old = ace_request_get(((generate *)target)->request, "caption", error);
-    bool first = old && !*old;
-    free(old);
-    if (!first) return fail(error, "a second caption '%.60s': put the caption in quotation marks%s", value, "");
-    return set_field(target, "caption", value, error);
-}
-
-/* Every field of the request is an option: --bpm 120, --guidance-scale 5, --instrumental, --no-dcw-enabled. */
-static int set_any_field(void *target, const char *name, const char *inline_value, const char *next, int *used,
-                         ace_error *error)
-{
-    char field[64];
-    if (strncmp(name, "--", 2) != 0) return 0;
-    snprintf(field, sizeof field, "%s", name + 2);
-    for (char *p = field; *p; p++)
-        if (*p == '-') *p = '_';
-    bool negated = strncmp(field, "no_", 3) == 0;
-    ace_error unknown = {0};
-    const char *key = negated ? field + 3 : field;
-    char *value = ace_request_get(((generate *)target)->request, key, &unknown);
-    if (!value) return 0;
-    free(value);
-    bool is_switch = false;
-    for (size_t i = 0; i < ace_field_count(); i++)
-        if (strcmp(ace_field_at(i)->name, key) == 0) is_switch = strcmp(ace_field_at(i)->values, "true or false") == 0;
-    if (negated && !is_switch) return 0;
-    const char *given = inline_value ? inline_value : is_switch ? negated ? "false" : "true" : next;
-    if (!given) {
-        fail(error, "%s needs a value%s", name, "");
-        return -1;
-    }
-    *used = inline_value || is_switch ? 1 : 2;
-    return ace_request_set(((generate *)target)->request, key, given, error) ? 1 : -1;
-}
-
 static void print_help(void)
 {
-    printf("acestep generate - make a song\n"
-           "\n"
-           "  A song of a minute, words from a file:\n"
-           "    acestep \"upbeat city pop, female vocal\" --lyrics words.txt --duration 60 -o song.flac\n"
-           "  Four takes of an instrumental, seeds 7 to 10, as MP3 (take-1.mp3 ... take-4.mp3):\n"
-           "    acestep \"slow piano, rain\" --instrumental --batch 4 --seed 7 -o take.mp3\n"
-           "  Tempo and key fixed, Korean lyrics:\n"
-           "    acestep \"K-pop ballad\" -l words.txt --language ko --bpm 72 --key \"A minor\"\n"
-           "  The same song again, byte for byte, or the same with one thing changed:\n"
-           "    acestep --from song.flac -o again.flac\n"
-           "    acestep --from song.flac --bpm 128 -o faster.flac\n"
-           "  Less memory, same bytes; another model:\n"
-           "    acestep \"lo-fi beat\" --vae-window 25 --model Ace-Step1.5 --dit acestep-v15-xl-turbo\n"
-           "\n"
-           "Files and display\n");
+    printf(
+        "acestep generate - make a song\n"
+        "\n"
+        "  A song of a minute, words from a file:\n"
+        "    acestep \"upbeat city pop, female vocal\" --lyrics words.txt --duration 60 -o song.flac\n"
+        "  Four takes of an instrumental, seeds 7 to 10, as MP3 (take-1.mp3 ... take-4.mp3):\n"
+        "    acestep \"slow piano, rain\" --instrumental --batch 4 --seed 7 -o take.mp3\n"
+        "  Tempo and key fixed, Korean lyrics:\n"
+        "    acestep \"K-pop ballad\" -l words.txt --language ko --bpm 72 --key \"A minor\"\n"
+        "  The same song again, byte for byte, or the same with one thing changed:\n"
+        "    acestep --from song.flac -o again.flac\n"
+        "    acestep --from song.flac --bpm 128 -o faster.flac\n"
+        "  With a planner (a 5 Hz language model beside the checkpoint) the song is planned first. The plan by hand,\n"
+        "  in two steps; or without a plan:\n"
+        "    acestep \"soft bossa nova\" --stop-after plan -o plan.json      # edit plan.json, then\n"
+        "    acestep --request plan.json -o song.flac\n"
+        "    acestep \"soft bossa nova\" --lm none\n"
+        "  Less memory, same bytes; another model:\n"
+        "    acestep \"lo-fi beat\" --vae-window 25 --model Ace-Step1.5 --dit acestep-v15-xl-turbo\n"
+        "\n"
+        "Files and display\n");
     cli_print_options(options, OPTIONS);
+    printf("\nThe request\n");
+    cli_print_options(cli_request_options, cli_request_option_count);
     printf("\nThe model and how it runs\n");
     cli_print_options(cli_engine_options, cli_engine_option_count);
-    printf("\nThe song (unset: the checkpoint's preset; all fields also in --from JSON)\n");
-    for (size_t i = 0; i < ace_field_count(); i++) {
-        const ace_field *f = ace_field_at(i);
-        if (strcmp(f->name, "caption") == 0 || strcmp(f->name, "lyrics") == 0 || strcmp(f->name, "audio_codes") == 0 ||
-            strcmp(f->name, "audio_format") == 0)
-            continue;
-        char name[64];
-        snprintf(name, sizeof name, "--%s", f->name);
-        for (char *p = name; *p; p++)
-            if (*p == '_') *p = '-';
-        printf("  %-28s %s\n  %-28s   %s; unset: %s\n", name, f->meaning, "", f->values, f->preset);
-    }
+    printf("\nThe song (unset: the checkpoint's preset; all fields also in --request JSON)\n");
+    cli_print_fields();
 }
 
 /* ---- running ---- */
@@ -230,29 +146,73 @@ static void print_result(const generate *g, const ace_result *result, bool ok)
                 audio / result->seconds, (double)result->measured_peak / 1073741824.0);
 }
 
+static bool make_songs(generate *g, ace_engine *engine, const ace_callbacks *callbacks, ace_error *error)
+{
+    ace_result result = {0};
+    char name[64];
+    choose_output(g, name, sizeof name);
+    ace_output output = {.path = g->output, .replace = g->replace, .no_sidecar = g->no_sidecar};
+    bool ok = ace_generate_files(engine, g->wish.request, &output, callbacks, &result, error);
+    cli_progress_end(callbacks->user);
+    print_result(g, &result, ok);
+    ace_result_free(&result);
+    return ok;
+}
+
+/* "plan.json" for one song, "plan-2.json" for the second of several. */
+static void plan_path(const char *path, int song, int count, char *name, size_t size)
+{
+    const char *dot = strrchr(path, '.');
+    int stem = dot && dot > path && !strchr(dot, '/') ? (int)(dot - path) : (int)strlen(path);
+    if (count > 1)
+        snprintf(name, size, "%.*s-%d%s", stem, path, song + 1, path + stem);
+    else
+        snprintf(name, size, "%s", path);
+}
+
+static bool show_plan(const generate *g, const ace_composition *plan, int song, ace_error *error)
+{
+    char name[4096];
+    if (g->output) {
+        plan_path(g->output, song, plan->count, name, sizeof name);
+        if (!ace_request_save(plan->songs[song], name, g->replace, error)) return false;
+        if (!g->json && !g->quiet) fprintf(stderr, "%s\n", name);
+        if (!g->codes_only) return true;
+    }
+    char *text = g->codes_only ? ace_request_get(plan->songs[song], "audio_codes", error)
+                               : ace_request_to_json(plan->songs[song], error);
+    if (text) printf("%s\n", text);
+    free(text);
+    return text != NULL;
+}
+
+static bool make_plans(const generate *g, ace_engine *engine, const ace_callbacks *callbacks, ace_error *error)
+{
+    ace_composition plan;
+    bool ok = ace_compose(engine, g->wish.request, callbacks, &plan, error);
+    cli_progress_end(callbacks->user);
+    for (int i = 0; ok && i < plan.count; i++) ok = show_plan(g, &plan, i, error);
+    ace_composition_free(&plan);
+    return ok;
+}
+
 static int run(generate *g)
 {
     ace_error error = {0};
-    ace_result result = {0};
     cli_progress progress;
-    char name[64];
-    cli_progress_begin(&progress, g->json, g->quiet);
-    g->engine.warning = on_warning;
-    g->engine.user = &progress;
-    cli_find_model(&g->engine);
-    choose_output(g, name, sizeof name);
-    ace_engine *engine = ace_engine_open(&g->engine, &error);
+    bool plan = g->plan_only || g->codes_only;
+    cli_progress_begin(&progress, g->json && !plan, g->quiet);
+    g->wish.engine.warning = on_warning;
+    g->wish.engine.user = &progress;
+    cli_find_model(&g->wish.engine);
+    ace_engine *engine = ace_engine_open(&g->wish.engine, &error);
     if (!engine) return cli_fail(&error, g->json);
     cli_interrupt_stops(engine);
-    ace_output output = {.path = g->output, .replace = g->replace, .no_sidecar = g->no_sidecar};
     ace_callbacks callbacks = {.user = &progress, .progress = on_progress, .warning = on_warning};
-    bool ok = ace_generate_files(engine, g->request, &output, &callbacks, &result, &error);
-    cli_progress_end(&progress);
-    print_result(g, &result, ok);
+    bool ok = plan ? make_plans(g, engine, &callbacks, &error) : make_songs(g, engine, &callbacks, &error);
     int code = ok ? 0 : cli_fail(&error, g->json);
     if (fflush(stdout) != 0 && code == 0) code = ACE_ERROR_IO;
     cli_interrupt_stops(NULL);
-    ace_result_free(&result);
     ace_engine_close(engine);
     return code;
 }
@@ -261,9 +221,15 @@ int command_generate(int count, char **arguments)
 {
     ace_error error = {0};
     bool help;
-    generate g = {.request = ace_request_new(&error)};
-    if (!g.request) return cli_fail(&error, false);
-    cli_parser parser = {options, OPTIONS, &g, set_caption, set_any_field};
+    generate g = {.wish.request = ace_request_new(&error)};
+    if (!g.wish.request) return cli_fail(&error, false);
+    cli_parser parser = {.options = options,
+                         .count = OPTIONS,
+                         .more = cli_request_options,
+                         .more_count = cli_request_option_count,
+                         .target = &g,
+                         .positional = cli_caption,
+                         .unknown = cli_any_field};
     /* errors of the options, too, come as JSON when JSON is asked for */
     for (int i = 0; i < count; i++) g.json = g.json || strcmp(arguments[i], "--json") == 0;
     int code;
@@ -275,6 +241,6 @@ int command_generate(int count, char **arguments)
     } else {
         code = run(&g);
     }
-    ace_request_free(g.request);
+    ace_request_free(g.wish.request);
     return code;
 }

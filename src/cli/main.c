@@ -10,6 +10,9 @@ static const char usage[] =
     "\n"
     "Commands\n"
     "  generate   make a song (the default: the word may be left out)\n"
+    "  write      an idea becomes caption, lyrics and metadata\n"
+    "  format     a draft becomes structured lyrics with metadata\n"
+    "  understand a recording becomes caption, lyrics, metadata and audio codes\n"
     "  doctor     check this computer, the model files, and the program itself\n"
     "  bench      measure every stage at the real model's size, with random weights\n"
     "  version    print the version\n"
@@ -24,7 +27,8 @@ int main(int count, char **arguments)
     static const struct {
         const char *name;
         int (*run)(int count, char **arguments);
-    } commands[] = {{"generate", command_generate}, {"bench", command_bench}, {"doctor", command_doctor}};
+    } commands[] = {{"generate", command_generate},     {"write", command_write}, {"format", command_format},
+                    {"understand", command_understand}, {"bench", command_bench}, {"doctor", command_doctor}};
     if (count < 2 || strcmp(arguments[1], "help") == 0 || strcmp(arguments[1], "--help") == 0 ||
         strcmp(arguments[1], "-h") == 0) {
         fputs(usage, stdout);

@@ -1,14 +1,18 @@
 #include "cli.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 
-static bool fail(ace_error *error, const char *format, const char *a, const char *b)
+bool cli_misused(ace_error *error, const char *format, ...)
 {
+    va_list values;
+    va_start(values, format);
     error->status = ACE_ERROR_USAGE;
-    snprintf(error->message, sizeof error->message, format, a, b);
+    vsnprintf(error->message, sizeof error->message, format, values);
+    va_end(values);
     return false;
 }
 
@@ -26,20 +30,21 @@ static bool option(const cli_parser *parser, int count, char **arguments, int *u
     char name[64];
     const char *equals = strchr(arguments[0], '='), *value = equals ? equals + 1 : NULL;
     size_t n = equals ? (size_t)(equals - arguments[0]) : strlen(arguments[0]);
-    if (n >= sizeof name) return fail(error, "there is no option '%.60s'%s", arguments[0], "");
+    if (n >= sizeof name) return cli_misused(error, "there is no option '%.60s'", arguments[0]);
     memcpy(name, arguments[0], n);
     name[n] = '\0';
     const char *next = count > 1 ? arguments[1] : NULL;
     const cli_option *o = find(parser->options, parser->count, name);
+    if (!o && parser->more) o = find(parser->more, parser->more_count, name);
     if (!o) o = find(cli_engine_options, cli_engine_option_count, name);
     *used = 1;
     if (!o) {
         int taken = parser->unknown ? parser->unknown(parser->target, name, value, next, used, error) : 0;
-        return taken > 0 || (taken == 0 && fail(error, "there is no option '%s'; --help lists them%s", name, ""));
+        return taken > 0 || (taken == 0 && cli_misused(error, "there is no option '%s'; --help lists them", name));
     }
-    if (!o->value) return value ? fail(error, "%s takes no value%s", name, "") : o->set(parser->target, "", error);
+    if (!o->value) return value ? cli_misused(error, "%s takes no value", name) : o->set(parser->target, "", error);
     if (!value) {
-        if (!next) return fail(error, "%s needs a value: %s", name, o->value);
+        if (!next) return cli_misused(error, "%s needs a value: %s", name, o->value);
         value = next;
         *used = 2;
     }
@@ -61,7 +66,7 @@ bool cli_parse(const cli_parser *parser, int count, char **arguments, bool *help
         } else if (options && argument[0] == '-' && argument[1]) {
             if (!option(parser, count - i, arguments + i, &used, error)) return false;
         } else if (!parser->positional) {
-            return fail(error, "'%.60s' is not expected here; --help shows how to call this command%s", argument, "");
+            return cli_misused(error, "'%.60s' is not expected here; --help shows how to call this command", argument);
         } else if (!parser->positional(parser->target, argument, error)) {
             return false;
         }
@@ -87,7 +92,7 @@ static bool set_number(int *target, const char *name, const char *value, ace_err
     char *end;
     long n = strtol(value, &end, 10);
     if (end == value || *end || n < 0 || n > 1000000)
-        return fail(error, "%s cannot be '%.40s': give a whole number", name, value);
+        return cli_misused(error, "%s cannot be '%.40s': give a whole number", name, value);
     *target = (int)n;
     return true;
 }
@@ -103,6 +108,8 @@ TEXT_OPTION(model)
 TEXT_OPTION(dit)
 TEXT_OPTION(text_encoder)
 TEXT_OPTION(vae)
+TEXT_OPTION(lm)
+TEXT_OPTION(genres)
 TEXT_OPTION(recipe)
 TEXT_OPTION(device)
 TEXT_OPTION(precision)
@@ -122,6 +129,8 @@ const cli_option cli_engine_options[] = {
     {"--dit", NULL, "PATH", "take the diffusion transformer from here", set_dit},
     {"--text-encoder", NULL, "PATH", "take the text encoder from here", set_text_encoder},
     {"--vae", NULL, "PATH", "take the VAE from here", set_vae},
+    {"--lm", NULL, "PATH", "take the planner, a 5 Hz language model, from here; none: do without", set_lm},
+    {"--genres", NULL, "FILE", "the genres that the planner may write, one a line (default: any)", set_genres},
     {"--recipe", NULL, "NAME", "turbo or base (base and sft), for a file that does not say which", set_recipe},
     {"--device", NULL, "NAME", "cpu", set_device},
     {"--precision", NULL, "KIND", "bf16 (default) or f32", set_precision},

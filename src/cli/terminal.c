@@ -124,8 +124,10 @@ void cli_progress_begin(cli_progress *progress, bool json, bool quiet)
 
 static void show_json(const ace_progress *p)
 {
-    printf("{\"event\":\"progress\",\"stage\":\"%s\",\"done\":%lld,\"total\":%lld,\"elapsed_s\":%.3f,",
-           ace_stage_name(p->stage), (long long)p->done, (long long)p->total, p->elapsed);
+    printf("{\"event\":\"progress\",\"stage\":\"%s\",\"done\":%lld,\"total\":%lld,\"unit\":\"%s\",\"elapsed_s\":%.3f,",
+           ace_stage_name(p->stage), (long long)p->done, (long long)p->total, p->unit, p->elapsed);
+    if (p->rate > 0) printf("\"rate_per_s\":%.3f,", p->rate);
+    if (p->stage_remaining >= 0) printf("\"stage_remaining_s\":%.3f,", p->stage_remaining);
     if (p->remaining >= 0) printf("\"remaining_s\":%.3f,", p->remaining);
     printf("\"audio_s\":%.2f}\n", p->audio_seconds);
     fflush(stdout);
@@ -134,16 +136,20 @@ static void show_json(const ace_progress *p)
 static void show_line(cli_progress *progress, const ace_progress *p)
 {
     enum { WIDTH = 24 };
-    char bar[WIDTH + 1], eta[32], elapsed[32];
+    char bar[WIDTH + 1], time[32];
     int filled = p->total > 0 ? (int)(p->done * WIDTH / p->total) : 0;
     memset(bar, ' ', WIDTH);
     memset(bar, '=', (size_t)(filled > WIDTH ? WIDTH : filled));
     bar[WIDTH] = '\0';
-    fprintf(stderr, "\r\033[K%-9s [%s] %lld/%lld  %s", ace_stage_name(p->stage), bar, (long long)p->done,
-            (long long)p->total, cli_minutes(p->elapsed, elapsed));
+    fprintf(stderr, "\r\033[K%-9s [%s] %lld", ace_stage_name(p->stage), bar, (long long)p->done);
+    if (p->total > 0) fprintf(stderr, "/%lld", (long long)p->total);
+    fprintf(stderr, " %s  %s", p->unit, cli_minutes(p->elapsed, time));
+    if (p->rate > 0 && p->stage == ACE_STAGE_PLAN) fprintf(stderr, "  %.1f %s/s", p->rate, p->unit);
     if (p->remaining >= 0)
-        fprintf(stderr, "  ETA %s  %.2fx realtime", cli_minutes(p->remaining, eta),
+        fprintf(stderr, "  ETA %s  %.2fx realtime", cli_minutes(p->remaining, time),
                 p->audio_seconds / (p->elapsed + p->remaining));
+    else if (p->stage_remaining >= 0 && p->stage != ACE_STAGE_LOAD)
+        fprintf(stderr, "  %s of this stage to come", cli_minutes(p->stage_remaining, time));
     fflush(stderr);
     progress->drawn = true;
 }

@@ -91,21 +91,27 @@ void planning_done(ace_request *r)
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) request_clear(r, settings[i]);
 }
 
-/* A value of the planner's goes through the checks that a user's goes through. */
+/* A value of the planner's goes through the checks that a user's goes through; characters that no model has learned to
+ * read are left out of it. */
 static bool put_checked(ace_request *r, request_field field, const char *value, const job_warnings *warnings,
                         ace_error *error)
 {
+    size_t removed;
     const char *name = request_fields[field].doc.name;
     ace_error refused = {0};
-    if (!*value || ace_request_set(r, name, value, &refused)) return true;
-    if (refused.status != ACE_ERROR_USAGE) {
-        *error = refused;
-        return false;
+    if (!*value) return true;
+    char *clean = lm_without_controls(value, &removed, error);
+    if (!clean) return false;
+    bool ok = ace_request_set(r, name, clean, &refused);
+    if (!ok && refused.status == ACE_ERROR_USAGE) {
+        char sentence[256];
+        snprintf(sentence, sizeof sentence, "the planner's %s '%.80s' cannot be used and is left out", name, clean);
+        if (warnings->warn) warnings->warn(warnings->user, sentence);
+        ok = true;
     }
-    char sentence[256];
-    snprintf(sentence, sizeof sentence, "the planner's %s '%.80s' cannot be used and is left out", name, value);
-    if (warnings->warn) warnings->warn(warnings->user, sentence);
-    return true;
+    if (!ok) *error = refused;
+    free(clean);
+    return ok;
 }
 
 bool planning_put_song(ace_request *r, const lm_song *song, const job_warnings *warnings, ace_error *error)

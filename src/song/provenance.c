@@ -13,16 +13,35 @@
 
 enum { JSON_LIMIT = 8 << 20 };
 
-/* What was asked of whom: not needed to make the song again, but to make another. */
+/* What was asked of which planner, now or when the plan was made. Not needed to make the song again, but to make
+ * another.
+ */
 static bool add_planning(json_t *root, const provenance *p, ace_error *error)
 {
-    if (!p->asked) return true;
-    char *asked = ace_request_to_json(p->asked, error);
-    if (!asked) return false;
-    json_t *planning = json_pack("{s:s?, s:o}", "planner", p->planner, "asked", json_loads(asked, 0, NULL));
-    free(asked);
+    json_t *planning = NULL;
+    if (p->asked) {
+        char *asked = ace_request_to_json(p->asked, error);
+        if (!asked) return false;
+        planning = json_pack("{s:s?, s:o}", "planner", p->planner, "asked", json_loads(asked, 0, NULL));
+        free(asked);
+    } else if (p->request->planning) {
+        planning = json_loads(p->request->planning, 0, NULL);
+    } else {
+        return true;
+    }
     return (planning && json_object_set_new(root, "planning", planning) == 0) ||
            ace_fail_memory(error, "the song's description", 0);
+}
+
+/* Keeps the planning of the song that a request is read from. */
+static bool keep_planning(ace_request *request, const json_t *planning, ace_error *error)
+{
+    if (!json_is_object(planning)) return true;
+    char *text = json_dumps(planning, JSON_REAL_PRECISION(17));
+    if (!text) return ace_fail_memory(error, "a request", 0);
+    free(request->planning);
+    request->planning = text;
+    return true;
 }
 
 char *provenance_to_json(const provenance *p, ace_error *error)
@@ -45,7 +64,7 @@ char *provenance_to_json(const provenance *p, ace_error *error)
     return json;
 }
 
-bool provenance_read(ace_request *request, const char *json, size_t length, ace_error *error)
+bool ace_request_read(ace_request *request, const char *json, size_t length, ace_error *error)
 {
     json_error_t at;
     json_t *root = json_loadb(json, length, JSON_REJECT_DUPLICATES, &at);
@@ -59,6 +78,7 @@ bool provenance_read(ace_request *request, const char *json, size_t length, ace_
         ok = dumped ? ace_request_set_json(request, dumped, strlen(dumped), error)
                     : ace_fail_memory(error, "a request", length);
         free(dumped);
+        ok = ok && keep_planning(request, json_object_get(root, "planning"), error);
         const char *hash = json_string_value(json_object_get(json_object_get(root, "model"), "xxh3_128"));
         if (ok && hash) snprintf(request->expected_model, sizeof request->expected_model, "%s", hash);
     } else {
@@ -84,7 +104,7 @@ static bool read_json_file(ace_request *request, const char *path, ace_error *er
 {
     size_t size;
     char *json = ace_read_file(path, JSON_LIMIT, &size, error);
-    bool ok = json && provenance_read(request, json, size, error);
+    bool ok = json && ace_request_read(request, json, size, error);
     free(json);
     return ok || ace_fail_in(error, "%s", path);
 }
@@ -104,6 +124,23 @@ static bool read_sidecar(ace_request *request, const char *song, ace_error *erro
     return ok;
 }
 
+bool ace_request_save(const ace_request *request, const char *path, bool replace, ace_error *error)
+{
+    ace_new_file file;
+    char *json = ace_request_to_json(request, error);
+    bool ok = json && ace_new_file_begin(&file, path, replace, error);
+    if (ok) {
+        ok = ace_write_all(file.fd, json, strlen(json), path, error) && ace_write_all(file.fd, "\n", 1, path, error) &&
+             ace_new_file_sync(&file, error);
+        if (ok)
+            ok = ace_new_file_commit(&file, error);
+        else
+            ace_new_file_abandon(&file);
+    }
+    free(json);
+    return ok;
+}
+
 bool ace_request_load(ace_request *request, const char *path, ace_error *error)
 {
     ace_error unreadable = {0};
@@ -111,7 +148,7 @@ bool ace_request_load(ace_request *request, const char *path, ace_error *error)
     if (unreadable.status != ACE_OK) return ace_fail(error, unreadable.status, "%s", unreadable.message);
     audio_tags tags;
     if (!audio_tags_read(&tags, path, error)) return false;
-    bool ok = tags.comment ? provenance_read(request, tags.comment, strlen(tags.comment), error) ||
+    bool ok = tags.comment ? ace_request_read(request, tags.comment, strlen(tags.comment), error) ||
                                  ace_fail_in(error, "the tags of '%s'", path)
                            : read_sidecar(request, path, error);
     audio_tags_free(&tags);

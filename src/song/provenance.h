@@ -20,7 +20,4 @@ typedef struct provenance {
 /* Caller frees. */
 char *provenance_to_json(const provenance *p, ace_error *error);
 
-/* Sets the request's fields and expected_model from such an object, or from a bare request object. */
-bool provenance_read(ace_request *request, const char *json, size_t length, ace_error *error);
-
 #endif

@@ -59,6 +59,7 @@ void ace_request_free(ace_request *request)
 {
     if (!request) return;
     for (int i = 0; i < FIELD_COUNT; i++) free(request->values[i].text);
+    free(request->planning);
     free(request);
 }
 
@@ -68,6 +69,11 @@ ace_request *request_copy(const ace_request *request, ace_error *error)
     if (!copy) return NULL;
     *copy = *request;
     for (int i = 0; i < FIELD_COUNT; i++) copy->values[i].text = NULL;
+    copy->planning = NULL;
+    if (request->planning && !(copy->planning = ace_strdup(request->planning, error))) {
+        ace_request_free(copy);
+        return NULL;
+    }
     for (int i = 0; i < FIELD_COUNT; i++) {
         if (!request->values[i].text) continue;
         copy->values[i].text = ace_strdup(request->values[i].text, error);

@@ -80,6 +80,7 @@ typedef struct field_value {
 struct ace_request {
     field_value values[FIELD_COUNT];
     char expected_model[33]; /* of the song this request was loaded from, "" otherwise */
+    char *planning;          /* JSON: what was asked of which planner; NULL unless loaded from a planned song. Owned */
 };
 
 ace_request *request_copy(const ace_request *request, ace_error *error);
