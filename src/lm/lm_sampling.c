@@ -6,6 +6,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 lm_sampling lm_sampling_default(void)
 {
@@ -100,11 +101,10 @@ static lm_ranked ranked_at(lm_ranked *r, int64_t count, int64_t k)
     }
 }
 
-/* The last candidate in the order of preference before which lies less than `mass` of weight: quickselect by weight
- * instead of by number, so that nothing is sorted. */
-static lm_ranked ranked_at_mass(lm_ranked *r, int64_t count, const double *weights, double mass)
+/* The last candidate in the order of preference before which lies less than `mass` of weight, `before` of it before
+ * them all: quickselect by weight instead of by number, so that nothing is sorted. */
+static lm_ranked ranked_at_mass(lm_ranked *r, int64_t count, const double *weights, double before, double mass)
 {
-    double before = 0;
     int64_t low = 0, high = count;
     while (high - low > 1) {
         int64_t at = partition(r, low, high);
@@ -121,20 +121,65 @@ static lm_ranked ranked_at_mass(lm_ranked *r, int64_t count, const double *weigh
     return r[low];
 }
 
+/* ---- bins -------------------------------------------------------------------------------------------------------- */
+
+/* Candidates by their distance from the largest value, so that what a cut falls into is found without touching them all
+ * again. A larger value is never in a later bin. */
+enum { BINS = 4096, BINS_PER_NAT = 64 };
+
+typedef struct lm_bins {
+    double mass[BINS];
+    int32_t count[BINS];
+    float best, scale;
+} lm_bins;
+
+static int bin_of(const lm_bins *bins, float value)
+{
+    float at = (bins->best - value) * bins->scale;
+    return at < BINS - 1 ? (int)at : BINS - 1; /* not a number (0 times infinity): all are in the last one */
+}
+
+/* Sorts the candidates that have a weight into bins. */
+static void fill_bins(const lm_sampler *s, const float *values, int64_t count, float best, float temperature)
+{
+    lm_bins *bins = s->bins;
+    memset(bins, 0, sizeof *bins);
+    bins->best = best;
+    bins->scale = BINS_PER_NAT / temperature;
+    for (int64_t i = 0; i < count; i++) {
+        int bin = bin_of(bins, values[i]);
+        bins->mass[bin] += s->weights[i];
+        bins->count[bin] += s->weights[i] > 0;
+    }
+}
+
+/* Makes s->ranked the candidates of one bin; returns their number. */
+static int64_t rank_bin(const lm_sampler *s, const float *values, int64_t count, int bin)
+{
+    int64_t ranked = 0;
+    for (int64_t i = 0; i < count && ranked < s->bins->count[bin]; i++)
+        if (bin_of(s->bins, values[i]) == bin && s->weights[i] > 0)
+            s->ranked[ranked++] = (lm_ranked){values[i], (int32_t)i};
+    return ranked;
+}
+
 /* ---- choosing ---------------------------------------------------------------------------------------------------- */
 
 bool lm_sampler_open(lm_sampler *s, int64_t capacity, ace_error *error)
 {
+    static const char what[] = "the planner's sampler";
     *s = (lm_sampler){.capacity = capacity};
-    s->weights = ace_calloc((size_t)capacity, sizeof *s->weights, "the planner's sampler", error);
-    s->ranked = s->weights ? ace_calloc((size_t)capacity, sizeof *s->ranked, "the planner's sampler", error) : NULL;
-    return s->ranked != NULL;
+    s->weights = ace_calloc((size_t)capacity, sizeof *s->weights, what, error);
+    s->ranked = s->weights ? ace_calloc((size_t)capacity, sizeof *s->ranked, what, error) : NULL;
+    s->bins = s->ranked ? ace_calloc(1, sizeof *s->bins, what, error) : NULL;
+    return s->bins != NULL;
 }
 
 void lm_sampler_close(lm_sampler *s)
 {
     free(s->weights);
     free(s->ranked);
+    free(s->bins);
     *s = (lm_sampler){0};
 }
 
@@ -149,20 +194,15 @@ static int64_t largest(const float *values, int64_t count)
     return best;
 }
 
-static int64_t rank_kept(const lm_sampler *s, const float *values, int64_t count)
-{
-    int64_t kept = 0;
-    for (int64_t i = 0; i < count; i++)
-        if (s->weights[i] > 0) s->ranked[kept++] = (lm_ranked){values[i], (int32_t)i};
-    return kept;
-}
-
 /* Zeroes the weights of what is not among the k largest; equals of the k-th are all kept. */
-static void keep_top_k(const lm_sampler *s, const float *values, int64_t count, int k)
+static void keep_top_k(const lm_sampler *s, const float *values, int64_t count, int64_t k)
 {
-    int64_t kept = rank_kept(s, values, count);
-    if (k >= kept) return;
-    float threshold = ranked_at(s->ranked, kept, k - 1).value;
+    int64_t before = 0;
+    int bin = 0;
+    while (bin < BINS && before + s->bins->count[bin] < k) before += s->bins->count[bin++];
+    if (bin == BINS) return; /* there are not so many */
+    int64_t ranked = rank_bin(s, values, count, bin);
+    float threshold = ranked_at(s->ranked, ranked, k - 1 - before).value;
     for (int64_t i = 0; i < count; i++)
         if (values[i] < threshold) s->weights[i] = 0;
 }
@@ -170,12 +210,15 @@ static void keep_top_k(const lm_sampler *s, const float *values, int64_t count, 
 /* Zeroes the weights of what has p of the weight ahead of it. */
 static void keep_top_p(const lm_sampler *s, const float *values, int64_t count, double p)
 {
-    double total = 0;
+    double total = 0, before = 0;
     for (int64_t i = 0; i < count; i++) total += s->weights[i];
-    int64_t kept = rank_kept(s, values, count);
-    lm_ranked last = ranked_at_mass(s->ranked, kept, s->weights, p * total);
+    int bin = 0, last = BINS - 1;
+    while (s->bins->count[last] == 0) last--;
+    while (bin < last && before + s->bins->mass[bin] < p * total) before += s->bins->mass[bin++];
+    int64_t ranked = rank_bin(s, values, count, bin);
+    lm_ranked cut = ranked_at_mass(s->ranked, ranked, s->weights, before, p * total);
     for (int64_t i = 0; i < count; i++)
-        if (ahead(last, (lm_ranked){values[i], (int32_t)i})) s->weights[i] = 0;
+        if (values[i] <= cut.value && ahead(cut, (lm_ranked){values[i], (int32_t)i})) s->weights[i] = 0;
 }
 
 int64_t lm_sample(lm_sampler *s, const float *values, int64_t count, const lm_sampling *sampling, double uniform)
@@ -186,8 +229,14 @@ int64_t lm_sample(lm_sampler *s, const float *values, int64_t count, const lm_sa
     /* Temperature in double precision, after the largest value was taken away: no temperature makes it overflow. */
     for (int64_t i = 0; i < count; i++)
         s->weights[i] = exp(((double)values[i] - (double)values[best]) / (double)sampling->temperature);
-    if (sampling->top_k > 0) keep_top_k(s, values, count, sampling->top_k);
-    if (sampling->top_p < 1) keep_top_p(s, values, count, (double)sampling->top_p);
+    if (sampling->top_k > 0) {
+        fill_bins(s, values, count, values[best], sampling->temperature);
+        keep_top_k(s, values, count, sampling->top_k);
+    }
+    if (sampling->top_p < 1) {
+        fill_bins(s, values, count, values[best], sampling->temperature);
+        keep_top_p(s, values, count, (double)sampling->top_p);
+    }
 
     double total = 0, sum = 0;
     for (int64_t i = 0; i < count; i++) total += s->weights[i];

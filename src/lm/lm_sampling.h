@@ -39,6 +39,7 @@ typedef struct lm_sampler {
     int64_t capacity;
     double *weights;
     struct lm_ranked *ranked;
+    struct lm_bins *bins;
 } lm_sampler;
 
 bool lm_sampler_open(lm_sampler *sampler, int64_t capacity, ace_error *error);

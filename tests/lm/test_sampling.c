@@ -201,6 +201,89 @@ static void the_nucleus_of_many_candidates(void **state)
     free(sorted);
 }
 
+/* The definition of lm.md 5.1 and 5.7, word for word: everything sorted, nothing clever. */
+typedef struct ranked {
+    float value;
+    int index;
+    double weight;
+} ranked;
+
+static int by_preference(const void *a, const void *b)
+{
+    const ranked *x = a, *y = b;
+    int order = (x->value < y->value) - (x->value > y->value);
+    return order ? order : x->index - y->index;
+}
+
+static int by_index(const void *a, const void *b)
+{
+    return ((const ranked *)a)->index - ((const ranked *)b)->index;
+}
+
+static int64_t sample_by_sorting(const float *values, int count, lm_sampling sampling, double r)
+{
+    ranked *all = malloc((size_t)count * sizeof *all);
+    assert_non_null(all);
+    for (int i = 0; i < count; i++) all[i] = (ranked){values[i], i, 0};
+    qsort(all, (size_t)count, sizeof *all, by_preference);
+    float best = all[0].value;
+    for (int i = 0; i < count; i++)
+        all[i].weight = exp(((double)all[i].value - (double)best) / (double)sampling.temperature);
+    int kept = count;
+    if (sampling.top_k > 0 && sampling.top_k < count)
+        for (kept = sampling.top_k; kept < count && all[kept].value == all[sampling.top_k - 1].value;) kept++;
+    double total = 0, mass = 0, sum = 0;
+    for (int i = 0; i < kept; i++) total += all[i].weight;
+    if (sampling.top_p < 1) {
+        int nucleus = 0;
+        while (nucleus < kept && mass < (double)sampling.top_p * total) mass += all[nucleus++].weight;
+        kept = nucleus;
+    }
+    qsort(all, (size_t)kept, sizeof *all, by_index);
+    total = 0;
+    for (int i = 0; i < kept; i++) total += all[i].weight;
+    int at = 0;
+    for (; at < kept; at++) {
+        sum += all[at].weight;
+        if (sum > r * total) break;
+    }
+    while (at == kept || all[at].weight == 0) at--; /* rounding left none: the last that can be drawn */
+    int64_t chosen = all[at].index;
+    free(all);
+    return chosen;
+}
+
+static void sorting_would_choose_the_same(void **state)
+{
+    (void)state;
+    enum { MOST = 3000, ROUNDS = 6000 };
+    static const float temperatures[] = {0.01f, 0.5f, 0.85f, 1, 3, 100},
+                       top_ps[] = {1e-6f, 0.1f, 0.5f, 0.9f, 0.999f, 1};
+    static const float spreads[] = {0, 0.001f, 1, 10, 300};
+    lm_sampler sampler = open_sampler(MOST);
+    float *values = malloc(MOST * sizeof *values);
+    assert_non_null(values);
+    for (int i = 0; i < ROUNDS; i++) {
+        uint32_t h[4];
+        for (int j = 0; j < 4; j++) h[j] = (uint32_t)(lm_uniform((uint64_t)i, LM_STREAM_CODES, (uint32_t)j) * 0x1p31);
+        int count = 1 + (int)(h[0] % (i % 10 ? 60 : MOST));
+        make_values(values, count, i, spreads[h[1] % 5]); /* of odd rounds many are equal */
+        lm_sampling sampling =
+            options(temperatures[h[2] % 6], h[2] / 6 % 3 ? 0 : 1 + (int)(h[3] % 70), top_ps[h[3] / 70 % 6]);
+        for (int j = 0; j < 8; j++) {
+            double r = j ? lm_uniform((uint64_t)i, LM_STREAM_TEXT, (uint32_t)j) : 1 - 0x1p-53;
+            int64_t chosen = lm_sample(&sampler, values, count, &sampling, r);
+            int64_t expected = sample_by_sorting(values, count, sampling, r);
+            if (chosen != expected)
+                fail_msg("round %d, %d candidates, temperature %g, top-k %d, top-p %g: %lld, by sorting %lld", i, count,
+                         (double)sampling.temperature, sampling.top_k, (double)sampling.top_p, (long long)chosen,
+                         (long long)expected);
+        }
+    }
+    free(values);
+    lm_sampler_close(&sampler);
+}
+
 static void what_is_not_a_number_is_refused(void **state)
 {
     (void)state;
@@ -244,8 +327,9 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_vectors_of_the_specification), cmocka_unit_test(guidance_and_penalty),
         cmocka_unit_test(random_numbers_are_counted),       cmocka_unit_test(an_independent_sampler_agrees),
-        cmocka_unit_test(draws_follow_the_probabilities),   cmocka_unit_test(the_nucleus_of_many_candidates),
-        cmocka_unit_test(what_is_not_a_number_is_refused),  cmocka_unit_test(options_out_of_range_are_refused),
+        cmocka_unit_test(draws_follow_the_probabilities),   cmocka_unit_test(sorting_would_choose_the_same),
+        cmocka_unit_test(the_nucleus_of_many_candidates),   cmocka_unit_test(what_is_not_a_number_is_refused),
+        cmocka_unit_test(options_out_of_range_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
