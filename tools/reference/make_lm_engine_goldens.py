@@ -3,8 +3,8 @@
 
     make_lm_engine_goldens.py --out tests/data/lm
 
-Two tiny random Qwen3 language models (engine-tied, engine-untied: config as .json, weights in bfloat16 as .safetensors)
-and what transformers computes from them in float32 (…-golden.safetensors):
+Three tiny random Qwen3 language models (engine-tied, engine-untied, engine-wide: config as .json, weights in bfloat16 as
+.safetensors) and what transformers computes from them in float32 (…-golden.safetensors):
     prompt, negative    ids, as float32
     forced              ids that follow the prompt
     logits              [1 + forced, vocabulary]: after the prompt, and after each forced id
@@ -171,6 +171,8 @@ def main():
          intermediate=80)
     make(out, "engine-untied", 120, tied=False, vocabulary=211, hidden=32, layers=2, heads=6, kv_heads=3, head_dim=10,
          intermediate=48)
+    make(out, "engine-wide", 160, tied=True, vocabulary=200, hidden=80, layers=2, heads=8, kv_heads=2, head_dim=8,
+         intermediate=64)
 
 
 if __name__ == "__main__":
