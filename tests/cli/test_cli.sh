@@ -1,42 +1,6 @@
 #!/bin/sh
 # What a person meets: exit codes, sentences, files. Usage: test_cli.sh ACESTEP TINY_CHECKPOINTS
-set -u
-acestep=$1
-tiny=$2
-place=$(mktemp -d)
-trap 'rm -rf "$place"' EXIT
-cd "$place" || exit 1
-unset ACESTEP_MODEL ACESTEP_ISA
-passed=0
-failed=0
-
-ok() { passed=$((passed + 1)); }
-bad() {
-    failed=$((failed + 1))
-    echo "FAILED: $*"
-    sed 's/^/    /' err 2>/dev/null | tail -n 5
-}
-
-# expect CODE "words in the message" ARGUMENTS...: exit code, one sentence on standard error, and no new file.
-expect() {
-    code=$1
-    words=$2
-    shift 2
-    before=$(ls -A | grep -v -x -e out -e err)
-    "$acestep" "$@" >out 2>err </dev/null
-    got=$?
-    after=$(ls -A | grep -v -x -e out -e err)
-    if [ "$got" -ne "$code" ]; then bad "exit code $got instead of $code: $*"; return; fi
-    if ! grep -q -i -e "$words" err; then bad "no '$words' in the message: $*"; return; fi
-    if [ "$before" != "$after" ]; then bad "left files ($after): $*"; return; fi
-    if [ "$(grep -c '^acestep: ' err)" -ne 1 ]; then bad "not one sentence: $*"; return; fi
-    ok
-}
-
-run() {
-    if "$acestep" "$@" >out 2>err </dev/null; then ok; else bad "should work: $*"; fi
-}
-
+. "$(dirname "$0")/cli_support.sh"
 model="--model $tiny/turbo"
 
 # ---- a song -------------------------------------------------------------------------------------------------------
@@ -65,7 +29,7 @@ cmp -s take-2.wav alone.wav && ok || bad "item 2 of a batch is the song alone"
 for format in wav24 wav32 flac16 mp3 opus; do
     extension=$format
     case $format in wav*) extension=wav ;; flac*) extension=flac ;; esac
-    run "format" $model --duration 10 --seed 1 --format $format -o "format-$format.$extension"
+    run "formats" $model --duration 10 --seed 1 --format $format -o "format-$format.$extension"
     run --from "format-$format.$extension" $model --force -o "format-$format.$extension"
 done
 
@@ -205,5 +169,4 @@ run doctor --json $model
 [ $? -eq 2 ] && ok || bad "no arguments is a usage error"
 [ -z "$(ls -A | grep '^\.acestep')" ] && ok || bad "temporary files are left: $(ls -A)"
 
-echo "$passed passed, $failed failed"
-[ $failed -eq 0 ]
+report
