@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Frames that may be put at once before output must be taken. */
-enum { BLOCK = 4096 };
+/* Frames that may be put at once before output must be taken; sums that make up an output value. */
+enum { BLOCK = 4096, LANES = 4 };
 
 /* lowpass_filter_width and rolloff, torchaudio's defaults */
 static const double ZERO_CROSSINGS = 6, ROLLOFF = 0.99;
@@ -20,7 +20,7 @@ static const double ZERO_CROSSINGS = 6, ROLLOFF = 0.99;
  * torchaudio's kernel has 2 * width + o taps in every row, all but these outside the window and zero. */
 struct audio_resampler {
     int64_t o, n;
-    int taps;
+    int taps;       /* a multiple of LANES */
     float *kernel;  /* [n][taps] */
     int32_t *first; /* [n], ascending; negative at the start */
 
@@ -56,9 +56,15 @@ static float coefficient(int64_t o, int64_t n, int64_t i, int64_t offset)
     return (float)(sinc * (window * window * (base / (double)o)));
 }
 
+/* Input frames from the middle of the window to its end. */
+static double half_width(const audio_resampler *r)
+{
+    return ZERO_CROSSINGS * (double)r->o / ((double)(r->o < r->n ? r->o : r->n) * ROLLOFF);
+}
+
 static void fill_kernel(audio_resampler *r)
 {
-    double reach = ZERO_CROSSINGS * (double)r->o / ((double)(r->o < r->n ? r->o : r->n) * ROLLOFF);
+    double reach = half_width(r);
     for (int64_t i = 0; i < r->n; i++) {
         int64_t first = (int64_t)floor((double)r->o * (double)i / (double)r->n - reach);
         r->first[i] = (int32_t)first;
@@ -69,8 +75,8 @@ static void fill_kernel(audio_resampler *r)
 static bool allocate(audio_resampler *r, ace_error *error)
 {
     /* the open window is 2 * reach wide; its floor and the rounding of the phase add less than a tap each */
-    double reach = ZERO_CROSSINGS * (double)r->o / ((double)(r->o < r->n ? r->o : r->n) * ROLLOFF);
-    r->taps = (int)ceil(2 * reach) + 2;
+    double reach = r->o == r->n ? 0 : half_width(r);
+    r->taps = ((int)ceil(2 * reach) + 2 + LANES - 1) / LANES * LANES;
     r->capacity = (size_t)r->taps + BLOCK;
     r->kernel = ace_calloc((size_t)r->n, (size_t)r->taps * sizeof *r->kernel, "a resampling filter", error);
     r->first = ace_calloc((size_t)r->n, sizeof *r->first, "a resampling filter", error);
@@ -100,8 +106,7 @@ audio_resampler *audio_resampler_new(int from, int to, ace_error *error)
         r->position = r->first[0];
         r->count = (size_t)-r->position;
     } else {
-        r->taps = 1;
-        r->kernel[0] = 1;
+        r->kernel[0] = 1; /* torchaudio does not filter either */
     }
     return r;
 }
@@ -154,16 +159,18 @@ static void pad(audio_resampler *r)
     r->count = r->capacity;
 }
 
+/* LANES sums a channel, so that additions need not wait for each other. */
 static void convolve(const audio_resampler *r, float *y)
 {
     const float *k = r->kernel + r->phase * r->taps, *x = r->frames + (needed(r) - r->position) * AUDIO_CHANNELS;
-    double left = 0, right = 0;
-    for (int j = 0; j < r->taps; j++) {
-        left += (double)k[j] * (double)x[2 * j];
-        right += (double)k[j] * (double)x[2 * j + 1];
-    }
-    y[0] = (float)left;
-    y[1] = (float)right;
+    double left[LANES] = {0}, right[LANES] = {0};
+    for (int j = 0; j < r->taps; j += LANES)
+        for (int lane = 0; lane < LANES; lane++) {
+            left[lane] += (double)k[j + lane] * (double)x[2 * (j + lane)];
+            right[lane] += (double)k[j + lane] * (double)x[2 * (j + lane) + 1];
+        }
+    y[0] = (float)((left[0] + left[1]) + (left[2] + left[3]));
+    y[1] = (float)((right[0] + right[1]) + (right[2] + right[3]));
 }
 
 /* Whether the next output frame exists: one beyond the end of a signal that has ended does not. */

@@ -16,13 +16,14 @@ typedef struct audio_resampler audio_resampler;
 
 /* For interleaved stereo at `from` frames per second, which become `to` a second; both AUDIO_RATE_MIN to
  * AUDIO_RATE_MAX, or ACE_ERROR_USAGE. The coefficients of 44.1 to 48 kHz take 10 kB; those of rates without a common
- * divisor, one row for each of up to 768000 phases, at most 50 MB. */
+ * divisor, one row for each of up to 768000 phases, at most 55 MB. */
 audio_resampler *audio_resampler_new(int from, int to, ace_error *error);
 
 /* Takes in up to n frames and returns how many: fewer, possibly none, while output waits to be taken. */
 size_t audio_resampler_put(audio_resampler *resampler, const float *frames, size_t n);
 
-/* Says that no more goes in: the rest of the output becomes available, ceil(frames in * to / from) in all. */
+/* Says that no more goes in: the rest of the output becomes available, ceil(frames in * to / from) in all. torchaudio
+ * computes that length in float32 and gives one frame less of many recordings that are longer than some 20 seconds. */
 void audio_resampler_end(audio_resampler *resampler);
 
 /* Hands out up to n frames and returns how many: none when more input is needed or, after the end, when all is out. */
