@@ -2,9 +2,9 @@
 _acestep()
 {
     local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]} command=generate
-    case ${COMP_WORDS[1]} in generate | bench | doctor) command=${COMP_WORDS[1]} ;; esac
+    case ${COMP_WORDS[1]} in generate | write | format | understand | gpu | bench | doctor) command=${COMP_WORDS[1]} ;; esac
     case $previous in
-        --model | -m | --dit | --vae | --text-encoder | --lyrics | -l | --audio-codes | --output | -o | --from)
+        --model | -m | --dit | --vae | --text-encoder | --lyrics | -l | --audio-codes | --output | -o | --from | --request | --lm | --genres)
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return ;;
@@ -13,10 +13,13 @@ _acestep()
         --solver) mapfile -t COMPREPLY < <(compgen -W "euler heun sde dpm3m stork4" -- "$word"); return ;;
         --variant) mapfile -t COMPREPLY < <(compgen -W "2b xl" -- "$word"); return ;;
     esac
-    if [[ $word == -* ]]; then
+    if [[ $command == understand && $word != -* ]]; then
+        compopt -o filenames
+        mapfile -t COMPREPLY < <(compgen -f -- "$word")
+    elif [[ $word == -* ]]; then
         mapfile -t COMPREPLY < <(compgen -W "$("${COMP_WORDS[0]}" "$command" --help 2>/dev/null | grep -oE '^ +(-[a-z], )?--[a-z0-9-]+' | grep -oE -- '--[a-z0-9-]+')" -- "$word")
     elif ((COMP_CWORD == 1)); then
-        mapfile -t COMPREPLY < <(compgen -W "generate doctor bench version help" -- "$word")
+        mapfile -t COMPREPLY < <(compgen -W "generate write format understand gpu doctor bench version help" -- "$word")
     fi
 }
 complete -F _acestep acestep
