@@ -39,10 +39,20 @@ static void end(void)
     _tile_release();
 }
 
-/* Tiles 0 1 / 2 3 are the sums, 4 and 5 the upper and lower rows of A, 6 and 7 the left and right columns of B. `low`
- * and `right` are constants wherever this is inlined: whether the second half of the rows and columns is wanted. */
+/* TILELOADDT1 leaves the first-level cache to the other operand. */
+#define LOAD(tile, from, distance, streamed)          \
+    do                                                \
+        if (streamed)                                 \
+            _tile_stream_loadd(tile, from, distance); \
+        else                                          \
+            _tile_loadd(tile, from, distance);        \
+    while (0)
+
+/* Tiles 0 1 / 2 3 are the sums, 4 and 5 the upper and lower rows of A, 6 and 7 the left and right columns of B. The
+ * flags are constants wherever this is inlined: whether the second half of the rows and columns is wanted, and whether
+ * it is A that streams, or else B. */
 INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b,
-                            bool accumulate, bool low, bool right, const char *soon, int64_t ahead)
+                            bool accumulate, bool low, bool right, bool a_streams, const char *soon, int64_t ahead)
 {
     float *c_low = c + HALF * CPU_TILE;
     if (accumulate) {
@@ -58,10 +68,10 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
     }
     for (int64_t step = 0; step < steps; step++, b += CPU_TILE_STEP_BYTES) {
         const char *rows = a + (int64_t)lines[step] * CPU_TILE_LINE;
-        _tile_loadd(6, b, B_BYTES);
-        _tile_loadd(4, rows, CPU_TILE_LINE);
-        if (right) _tile_loadd(7, b + CPU_TILE_LINE, B_BYTES);
-        if (low) _tile_loadd(5, rows + HALF * CPU_TILE_LINE, CPU_TILE_LINE);
+        LOAD(6, b, B_BYTES, !a_streams);
+        LOAD(4, rows, CPU_TILE_LINE, a_streams);
+        if (right) LOAD(7, b + CPU_TILE_LINE, B_BYTES, !a_streams);
+        if (low) LOAD(5, rows + HALF * CPU_TILE_LINE, CPU_TILE_LINE, a_streams);
         for (int64_t i = 0; i < ahead; i++, soon += 64) _mm_prefetch(soon, _MM_HINT_T1);
         _tile_dpbf16ps(0, 4, 6);
         if (right) _tile_dpbf16ps(1, 4, 7);
@@ -74,17 +84,29 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
     if (low && right) _tile_stored(3, c_low + HALF, C_BYTES);
 }
 
-static void multiply(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, const char *soon, int64_t ahead)
+INLINE void multiply(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
+                     int64_t rows, int64_t cols, bool a_streams, const char *soon, int64_t ahead)
 {
     if (rows > HALF && cols > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, true, true, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, true, true, a_streams, soon, ahead);
     else if (rows > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, true, false, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, true, false, a_streams, soon, ahead);
     else if (cols > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, false, true, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, false, true, a_streams, soon, ahead);
     else
-        multiply_halves(c, a, lines, steps, b, accumulate, false, false, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, false, false, a_streams, soon, ahead);
 }
 
-const cpu_tiles cpu_tiles_amx = {.begin = begin, .end = end, .multiply = multiply};
+static void stream_a(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
+                     int64_t rows, int64_t cols, const char *soon, int64_t ahead)
+{
+    multiply(c, a, lines, steps, b, accumulate, rows, cols, true, soon, ahead);
+}
+
+static void stream_b(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
+                     int64_t rows, int64_t cols, const char *soon, int64_t ahead)
+{
+    multiply(c, a, lines, steps, b, accumulate, rows, cols, false, soon, ahead);
+}
+
+const cpu_tiles cpu_tiles_amx = {.begin = begin, .end = end, .stream_a = stream_a, .stream_b = stream_b};

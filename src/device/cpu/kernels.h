@@ -50,7 +50,9 @@ typedef struct cpu_tiles {
     /* A thread calls these around its calls of the others: the unit's registers are set up, and given back. */
     void (*begin)(void);
     void (*end)(void);
-    cpu_tile_kernel *multiply;
+    /* Each leaves the first-level cache to one operand, which is used again soon: that is B in the first, A in the
+     * second. The results are the same. */
+    cpu_tile_kernel *stream_a, *stream_b;
 } cpu_tiles;
 
 /* ace_epilogue with its vectors as plain pointers. Absent parts are NULL or have no rows. */

@@ -21,11 +21,11 @@
 #include <string.h>
 
 enum {
-    BLOCK_ROWS = 384,            /* of a task, at most */
-    PACK_LINES = 440 * 64,       /* of 32 channels: a block of 2048 channels with the reach of a convolution of seven
+    BLOCK_ROWS = 256,            /* of a task, at most */
+    PACK_LINES = 320 * 64,       /* of 32 channels: a block of 2048 channels with the reach of a convolution of seven
                                     taps and dilation 9 */
     GROUP = 16,                  /* most panels of a task whose channels are cut into passes */
-    CHUNK_STEPS = 16,            /* of 32 values of k: with these a panel fills two thirds of the first-level cache */
+    CHUNK_STEPS = 20,            /* of 32 values of k: with these a panel fills two thirds of the first-level cache */
     RESIDENT_STEPS = 1024,       /* most steps of an element in the second order */
     RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
     COPY_ROWS = 16               /* read side by side while copying */
@@ -175,7 +175,7 @@ static void multiply_panel(const tiling *t, const block *b, buffers *own, int64_
         chunk_lines(t, b, k, own->lines);
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t row = tile * CPU_TILE, asked = tile * k.count * ahead;
-            t->cpu->kernels->tiles->multiply(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, k.count,
+            t->cpu->kernels->tiles->stream_a(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, k.count,
                                              weights, b->slab > 0 || k.first > 0, b->rows - row, width,
                                              soon + asked * 64, asked < lines ? ahead : 0);
         }
@@ -207,7 +207,7 @@ static void tile_by_tile(const tiling *t, block *b, buffers *own)
     chunk_lines(t, b, all, own->lines);
     for (int64_t row = 0; row < b->rows && !cpu_stopped(t->dev); row += CPU_TILE)
         for (int64_t panel = 0; panel < t->panels; panel++) {
-            t->cpu->kernels->tiles->multiply(c, own->x + row * CPU_TILE_LINE, own->lines, t->steps,
+            t->cpu->kernels->tiles->stream_b(c, own->x + row * CPU_TILE_LINE, own->lines, t->steps,
                                              chunk_weights(t, b, panel, all), false, b->rows - row,
                                              panel_width(t, panel), NULL, 0);
             finish(t, c, b->first + row, cpu_min(CPU_TILE, b->rows - row), panel);
