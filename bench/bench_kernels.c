@@ -9,7 +9,7 @@
  * Where oneDNN was found, products of bf16 also run there: `repeats` pairs of one run here and one there, and the
  * median of the pairs' ratios is printed (above 1: we are faster). */
 #include "device/device.h"
-#include "machine.h"
+#include "device/rates.h"
 #include "yardstick.h"
 
 #include <math.h>
@@ -98,11 +98,11 @@ static void compare(bench *b, operation *op)
     int count = b->repeats < 5 ? 5 : b->repeats > MOST ? MOST : b->repeats;
     for (int i = -1; i < count; i++) {
         settle();
-        double start = machine_clock(b->alone);
+        double start = rates_clock(b->alone);
         op->run(b->dev, op);
-        double middle = machine_clock(b->alone);
+        double middle = rates_clock(b->alone);
         yardstick_run(op->other);
-        double end = machine_clock(b->alone);
+        double end = rates_clock(b->alone);
         if (i < 0) continue;
         ours[i] = middle - start;
         theirs[i] = end - middle;
@@ -125,11 +125,11 @@ static void measure(bench *b, operation *op, const char *format, ...)
     op->run(b->dev, op);
     ace_device_stats after = ace_device_get_stats(b->dev);
     double flops = after.flops - before.flops, bytes = after.bytes_moved - before.bytes_moved, best = INFINITY;
-    double end = machine_clock(b->alone) + b->seconds;
-    for (int i = 0; i < 3 || machine_clock(b->alone) < end; i++) {
-        double start = machine_clock(b->alone);
+    double end = rates_clock(b->alone) + b->seconds;
+    for (int i = 0; i < 3 || rates_clock(b->alone) < end; i++) {
+        double start = rates_clock(b->alone);
         op->run(b->dev, op);
-        best = fmin(best, machine_clock(b->alone) - start);
+        best = fmin(best, rates_clock(b->alone) - start);
     }
     printf("%-44s %9.3f ms %8.1f GFLOP/s %5.1f %% of peak %7.1f GB/s\n", name, best * 1e3, flops / best * 1e-9,
            100 * flops / best * 1e-9 / b->peak, bytes / best * 1e-9);
@@ -304,11 +304,11 @@ static void packing(bench *b)
     size_t bytes = 0;
     char *source = calloc(2048 * 64, 4);
     for (int i = 0; i < 5 && source; i++) {
-        double start = machine_clock(b->alone);
+        double start = rates_clock(b->alone);
         ace_weight *w = ace_weight_new(
             b->dev, &(ace_weight_desc){.kind = ACE_WEIGHT_PRODUCT, .name = "bench", .n = 16384, .k = 2048, .taps = 1},
             read_copy, source);
-        best = fmin(best, machine_clock(b->alone) - start);
+        best = fmin(best, rates_clock(b->alone) - start);
         bytes = ace_device_get_stats(b->dev).weight_bytes;
         ace_weight_free(b->dev, w);
     }
@@ -330,7 +330,7 @@ static bool run_device(const ace_cpu_options *options, const char *only, int rep
         ace_device_close(b.dev);
         return false;
     }
-    b.peak = machine_peak(ace_device_name(b.dev), options->threads);
+    b.peak = rates_multiply(ace_device_name(b.dev), options->threads);
     printf("\n%s, peak %.0f GFLOP/s\n", ace_device_name(b.dev), b.peak);
     if (wanted(&b, "linear")) linears(&b);
     if (wanted(&b, "gated")) gated(&b);

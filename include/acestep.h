@@ -284,6 +284,39 @@ char *ace_machine_report(const ace_machine *machine, ace_report kind, const char
  * with its name and what came out. True when all passed. */
 bool ace_self_test(void (*line)(void *user, bool passed, const char *check, const char *detail), void *user);
 
+/* What ace_measure_lm measures. */
+typedef struct ace_measure_lm_options {
+    const char *lm;        /* NULL or "0.6B", "1.7B", "4B": the planner's real dimensions, random weights, no files */
+    const char *precision; /* NULL or "bf16", "f32" */
+    int threads;           /* 0: all CPUs this process may use */
+    int songs;             /* written at once, 1 to 8; 0: 1 */
+    int prompt;            /* tokens of the prompt that all songs share, 1 to 8192; 0: 1000 */
+    int codes;             /* of each song (5 make a second), 2 to 3000; 0: 100 */
+    double guidance;       /* as lm_cfg_scale, 1 to 100 (1: off, half as many rows); 0: 2 */
+} ace_measure_lm_options;
+
+/* Seconds are of the processor with one thread, of the wall with more. Reading a prompt is bound by arithmetic, writing
+ * by reading weights, keys and values: each stands next to what plain loops achieve on as many threads, measured before
+ * and after. Shares are of the better of the two, since other programs only ever make a loop slower. */
+typedef struct ace_lm_speed {
+    char device[128];
+    double multiply_before, multiply_after; /* the machine's own multiply-adds, GFLOP/s */
+    double read_before, read_after;         /* the machine's own reading, GB/s */
+    int64_t prompt_tokens;                  /* with guidance also those of the unconditional prompt, of 33 */
+    double prompt_seconds, prompt_gflop;    /* until the first codes */
+    double prompt_share;                    /* of the machine's multiply-adds */
+    double step_seconds;                    /* one code of every song: the mean of all steps but the first */
+    double weight_bytes;                    /* that a step reads: the layers, and the codes' rows of the head */
+    double step_bytes;                      /* with the keys and values that it looks at, each byte once; the mean */
+    double step_share;                      /* of the machine's reading */
+    double fastest_share;                   /* of the fastest step: on a busy machine what the program can do */
+    size_t planned_peak, measured_peak;     /* bytes of weights, working memory and fixed workspace */
+} ace_lm_speed;
+
+/* Measures how fast the planner reads a prompt and writes codes, and what share of the machine that is. Takes the
+ * memory of the weights and a block of 512 MiB to read. */
+bool ace_measure_lm(const ace_measure_lm_options *options, ace_lm_speed *speed, ace_error *error);
+
 #pragma GCC visibility pop
 #ifdef __cplusplus
 }

@@ -1,5 +1,7 @@
-#include "machine.h"
+/* rates.c - plain loops that keep the multipliers, or the way to memory, as busy as they can be. */
+#include "device/rates.h"
 
+#include "base/memory.h"
 #include "base/pool.h"
 
 #include <math.h>
@@ -16,7 +18,7 @@
 enum { CHAINS = 16, PEAK_LOOPS = 4000000, RUNS = 5, HUGE_PAGE = 2 << 20 };
 static const size_t READ_BYTES = (size_t)512 << 20;
 
-double machine_clock(bool alone)
+double rates_clock(bool alone)
 {
     struct timespec time;
     clock_gettime(alone ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &time);
@@ -25,9 +27,14 @@ double machine_clock(bool alone)
 
 /* ---- multiplying --------------------------------------------------------------------------------------------- */
 
-typedef double (*peak_loop)(void); /* returns flops done; its sums go where the compiler must keep them */
+typedef double (*peak_loop)(void); /* returns flops done */
 
-static volatile float sink;
+/* The compiler must compute what is kept. */
+static void keep(float sum)
+{
+    volatile float kept = sum;
+    (void)kept;
+}
 
 #if defined(__x86_64__)
 /* Products of tiles, four sums at a time. Whoever opened a device for AMX has the system's permission. */
@@ -63,7 +70,7 @@ __attribute__((target("avx512f"))) static double peak_avx512(void)
     for (int k = 0; k < PEAK_LOOPS; k++)
 #pragma GCC unroll 16
         for (int i = 0; i < CHAINS; i++) sums[i] = _mm512_fmadd_ps(sums[i], a, b);
-    for (int i = 0; i < CHAINS; i++) sink = _mm512_reduce_add_ps(sums[i]);
+    for (int i = 0; i < CHAINS; i++) keep(_mm512_reduce_add_ps(sums[i]));
     return 2.0 * 16 * CHAINS * PEAK_LOOPS;
 }
 
@@ -74,7 +81,7 @@ __attribute__((target("avx2,fma"))) static double peak_avx2(void)
     for (int k = 0; k < PEAK_LOOPS; k++)
 #pragma GCC unroll 12
         for (int i = 0; i < 12; i++) sums[i] = _mm256_fmadd_ps(sums[i], a, b);
-    for (int i = 0; i < 12; i++) sink = _mm256_cvtss_f32(sums[i]);
+    for (int i = 0; i < 12; i++) keep(_mm256_cvtss_f32(sums[i]));
     return 2.0 * 8 * 12 * PEAK_LOOPS;
 }
 #endif
@@ -87,7 +94,7 @@ static double peak_generic(void)
     for (int k = 0; k < PEAK_LOOPS; k++)
 #pragma GCC unroll 8
         for (int i = 0; i < 8; i++) sums[i] = sums[i] * 0.999f + 1e-3f;
-    for (int i = 0; i < 8; i++) sink = sums[i][0];
+    for (int i = 0; i < 8; i++) keep(sums[i][0]);
     return 2.0 * 4 * 8 * PEAK_LOOPS;
 }
 
@@ -108,7 +115,7 @@ static void peak_task(void *context, int64_t index, int worker)
     (*(peak_loop *)context)();
 }
 
-double machine_peak(const char *device, int threads)
+double rates_multiply(const char *device, int threads)
 {
     ace_error error = {0};
     peak_loop loop = peak_of(device);
@@ -116,9 +123,9 @@ double machine_peak(const char *device, int threads)
     if (!pool) return 0;
     double flops = loop(), best = 0;
     for (int i = 0; i < RUNS; i++) {
-        double start = machine_clock(threads == 1);
+        double start = rates_clock(threads == 1);
         ace_pool_run(pool, ace_pool_threads(pool), peak_task, &loop, NULL);
-        best = fmax(best, flops * ace_pool_threads(pool) / (machine_clock(threads == 1) - start) * 1e-9);
+        best = fmax(best, flops * ace_pool_threads(pool) / (rates_clock(threads == 1) - start) * 1e-9);
     }
     ace_pool_close(pool);
     return best;
@@ -129,7 +136,6 @@ double machine_peak(const char *device, int threads)
 typedef struct reading {
     const char *memory;
     size_t share; /* bytes of a thread */
-    volatile uint64_t sink;
 } reading;
 
 #if defined(__x86_64__)
@@ -157,23 +163,25 @@ static uint64_t read_generic(const char *memory, size_t bytes)
 
 static void read_task(void *context, int64_t index, int worker)
 {
-    reading *r = context;
+    const reading *r = context;
     const char *memory = r->memory + (size_t)index * r->share;
+    volatile uint64_t kept;
     (void)worker;
 #if defined(__x86_64__)
     if (__builtin_cpu_supports("avx512f")) {
-        r->sink = read_avx512(memory, r->share);
+        kept = read_avx512(memory, r->share);
         return;
     }
 #endif
-    r->sink = read_generic(memory, r->share);
+    kept = read_generic(memory, r->share);
+    (void)kept;
 }
 
-double machine_read_rate(int threads)
+double rates_read(int threads)
 {
     ace_error error = {0};
     ace_pool *pool = ace_pool_open(threads, &error);
-    char *memory = aligned_alloc(HUGE_PAGE, READ_BYTES);
+    char *memory = ace_alloc_aligned(READ_BYTES, HUGE_PAGE, "a block to read", &error);
     double best = 0;
     if (pool && memory) {
         madvise(memory, READ_BYTES, MADV_HUGEPAGE);
@@ -181,9 +189,9 @@ double machine_read_rate(int threads)
         int count = ace_pool_threads(pool);
         reading r = {.memory = memory, .share = READ_BYTES / (size_t)count / 256 * 256};
         for (int i = 0; i < RUNS; i++) {
-            double start = machine_clock(threads == 1);
+            double start = rates_clock(threads == 1);
             ace_pool_run(pool, count, read_task, &r, NULL);
-            best = fmax(best, (double)r.share * count / (machine_clock(threads == 1) - start) * 1e-9);
+            best = fmax(best, (double)r.share * count / (rates_clock(threads == 1) - start) * 1e-9);
         }
     }
     free(memory);
