@@ -40,15 +40,12 @@ static void diagnose_nvidia(const detect_places *places, detect_device *d, detec
     }
     d->problem = library;
     if (library == DETECT_NO_LIBRARY || library == DETECT_BAD_LIBRARY || library == DETECT_MISMATCH) return;
+    if (library == DETECT_FINE) d->problem = DETECT_NOT_LISTED;
     snprintf(path, sizeof path, "%s/nvidiactl", places->dev);
-    if (access(path, F_OK) != 0)
-        d->problem = DETECT_NO_DEVICE_FILE;
-    else if (access(path, R_OK | W_OK) != 0)
-        d->problem = DETECT_NO_PERMISSION;
-    else if (library == DETECT_FINE)
-        d->problem = DETECT_NOT_LISTED;
-    if (d->problem == DETECT_NO_DEVICE_FILE || d->problem == DETECT_NO_PERMISSION)
-        snprintf(d->detail, sizeof d->detail, "%.190s", path);
+    bool exists = access(path, F_OK) == 0;
+    if (exists && access(path, R_OK | W_OK) == 0) return;
+    d->problem = exists ? DETECT_NO_PERMISSION : DETECT_NO_DEVICE_FILE;
+    snprintf(d->detail, sizeof d->detail, "%.190s", path);
 }
 
 static void name_nvidia(const detect_places *places, detect_device *d)

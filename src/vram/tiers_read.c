@@ -419,14 +419,16 @@ static bool check_order(const reader *r, const tier *below, const tier *t)
         /* where no language model is offered its limits hold for overrides only, and say nothing about the next tier */
         if (with_lm && (below->lm_models == 0 || t->lm_models == 0)) continue;
         if (t->max_duration[with_lm] < below->max_duration[with_lm])
-            return contradiction(
-                r, t, below, with_lm ? TIERS_KEY_DURATION_WITH_LM : TIERS_KEY_DURATION_WITHOUT_LM,
-                "limits may not fall as memory grows: %s allows %d s %s the language model, %s only %d s", below->id,
-                below->max_duration[with_lm], with_lm ? "with" : "without", t->id, t->max_duration[with_lm]);
+            return contradiction(r, t, below, with_lm ? TIERS_KEY_DURATION_WITH_LM : TIERS_KEY_DURATION_WITHOUT_LM,
+                                 "limits may not fall as memory grows: %s allows %d s %s the language model, %s only "
+                                 "%d s; raise that one, too",
+                                 below->id, below->max_duration[with_lm], with_lm ? "with" : "without", t->id,
+                                 t->max_duration[with_lm]);
         if (t->max_batch[with_lm] < below->max_batch[with_lm])
             return contradiction(
                 r, t, below, with_lm ? TIERS_KEY_BATCH_WITH_LM : TIERS_KEY_BATCH_WITHOUT_LM,
-                "limits may not fall as memory grows: %s allows a batch of %d %s the language model, %s only %d",
+                "limits may not fall as memory grows: %s allows a batch of %d %s the language model, %s only %d; raise "
+                "that one, too",
                 below->id, below->max_batch[with_lm], with_lm ? "with" : "without", t->id, t->max_batch[with_lm]);
     }
     return true;
