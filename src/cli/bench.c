@@ -1,4 +1,5 @@
 /* bench.c - acestep bench: what every stage costs at the real model's size. */
+#include "bench_lm.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -8,7 +9,8 @@
 typedef struct bench {
     ace_engine_options engine; /* first: the engine's option setters write here */
     ace_request *request;
-    bool json;
+    ace_measure_lm_options lm; /* of --stage lm; its own options are 0 where they were not given */
+    bool only_lm, json;
 } bench;
 
 static bool set_variant(void *target, const char *value, ace_error *error)
@@ -32,13 +34,58 @@ static bool set_json(void *target, const char *value, ace_error *error)
     }
 FIELD(duration)
 FIELD(inference_steps)
-FIELD(batch_size)
+
+static bool set_stage(void *target, const char *value, ace_error *error)
+{
+    if (strcmp(value, "lm") != 0) return cli_misused(error, "--stage cannot be '%.40s': give lm", value);
+    return ((bench *)target)->only_lm = true;
+}
+
+static bool set_count(int *target, const char *name, const char *value, ace_error *error)
+{
+    char *end;
+    long n = strtol(value, &end, 10);
+    if (end == value || *end || n < 1 || n > 1000000)
+        return cli_misused(error, "%s cannot be '%.40s': give a whole number", name, value);
+    *target = (int)n;
+    return true;
+}
+
+static bool set_batch(void *target, const char *value, ace_error *error)
+{
+    bench *b = target;
+    return ace_request_set(b->request, "batch_size", value, error) && set_count(&b->lm.songs, "--batch", value, error);
+}
+
+static bool set_prompt(void *target, const char *value, ace_error *error)
+{
+    return set_count(&((bench *)target)->lm.prompt, "--prompt", value, error);
+}
+
+static bool set_codes(void *target, const char *value, ace_error *error)
+{
+    return set_count(&((bench *)target)->lm.codes, "--codes", value, error);
+}
+
+static bool set_guidance(void *target, const char *value, ace_error *error)
+{
+    char *end;
+    double guidance = strtod(value, &end);
+    if (end == value || *end || !(guidance >= 1 && guidance <= 100))
+        return cli_misused(error, "--guidance cannot be '%.40s': give a number from 1 (off) to 100", value);
+    ((bench *)target)->lm.guidance = guidance;
+    return true;
+}
 
 static const cli_option options[] = {
     {"--variant", NULL, "NAME", "2b (default) or xl: real dimensions, random weights, no files needed", set_variant},
     {"--duration", NULL, "SECONDS", "length of the song (default 30)", set_duration},
     {"--steps", NULL, "N", "diffusion steps (default: the preset, 8)", set_inference_steps},
-    {"--batch", NULL, "N", "songs at once (default 1)", set_batch_size},
+    {"--batch", NULL, "N", "songs at once (default 1)", set_batch},
+    {"--stage", NULL, "lm", "only the planner: --lm 0.6B (default), 1.7B or 4B, random weights", set_stage},
+    {"--prompt", NULL, "N", "with --stage lm: tokens of the prompt (default 1000)", set_prompt},
+    {"--codes", NULL, "N", "with --stage lm: codes to write, 5 a second (default 100)", set_codes},
+    {"--guidance", NULL, "X", "with --stage lm: 1 is off (default 2)", set_guidance},
     {"--json", NULL, NULL, "one JSON object on standard output", set_json},
 };
 enum { OPTIONS = sizeof options / sizeof *options };
@@ -53,6 +100,8 @@ static void print_help(void)
            "    acestep bench --variant xl --duration 60 --precision f32\n"
            "  A checkpoint of yours:\n"
            "    acestep bench --model checkpoints\n"
+           "  The planner alone, next to what this machine's memory and multipliers can do:\n"
+           "    acestep bench --stage lm --lm 1.7B --batch 2\n"
            "\n");
     cli_print_options(options, OPTIONS);
     cli_print_options(cli_engine_options, cli_engine_option_count);
@@ -115,6 +164,25 @@ static void print_table(const ace_result *result, const ace_engine_info *info)
            result->planned_peak == result->measured_peak ? " (equal)" : " (DIFFERENT: a bug)");
 }
 
+/* The planner alone. */
+static int run_lm(bench *b)
+{
+    ace_error error = {0};
+    ace_measure_lm_options *o = &b->lm;
+    if (b->engine.device && strcmp(b->engine.device, "cpu") != 0) {
+        cli_misused(&error, "there is no device '%.32s' in this build: use cpu", b->engine.device);
+        return cli_fail(&error, b->json);
+    }
+    o->lm = b->engine.lm ? b->engine.lm : "0.6B";
+    o->precision = b->engine.precision;
+    o->threads = b->engine.threads;
+    if (o->songs == 0) o->songs = 1;
+    if (o->prompt == 0) o->prompt = 1000;
+    if (o->codes == 0) o->codes = 100;
+    if (o->guidance == 0) o->guidance = 2;
+    return bench_lm(o, b->json);
+}
+
 static int run(bench *b)
 {
     ace_error error = {0};
@@ -158,6 +226,11 @@ int command_bench(int count, char **arguments)
     } else if (help) {
         print_help();
         code = 0;
+    } else if (b.only_lm) {
+        code = run_lm(&b);
+    } else if (b.lm.prompt || b.lm.codes || b.lm.guidance != 0) {
+        cli_misused(&error, "--prompt, --codes and --guidance go with --stage lm");
+        code = cli_fail(&error, b.json);
     } else {
         code = run(&b);
     }

@@ -57,6 +57,9 @@ static bool settle(measurement *m, const ace_measure_lm_options *options, ace_er
     if (o->prompt == 0) o->prompt = 1000;
     if (o->codes == 0) o->codes = 100;
     if (o->guidance == 0) o->guidance = 2;
+    if (strcmp(o->lm, "0.6B") != 0 && strcmp(o->lm, "1.7B") != 0 && strcmp(o->lm, "4B") != 0)
+        return ace_fail(error, ACE_ERROR_USAGE, "there is no planner of the size '%.32s': give 0.6B, 1.7B or 4B",
+                        o->lm);
     if (strcmp(o->precision, "bf16") != 0 && strcmp(o->precision, "f32") != 0)
         return ace_fail(error, ACE_ERROR_USAGE, "precision cannot be '%.32s': give bf16 or f32", o->precision);
     return in_range("the number of threads", o->threads, 0, 1024, error) &&
