@@ -106,7 +106,7 @@ int command_gpu(int count, char **arguments)
     ace_machine *machine = ace_machine_open(&g.machine, &error);
     char *text = machine ? ace_machine_report(machine, g.report, g.language, &error) : NULL;
     ace_machine_close(machine);
-    if (!text) return cli_fail(&error, false);
+    if (!text) return cli_fail(&error, g.report == ACE_REPORT_JSON);
     printf("%s%s", text, g.report == ACE_REPORT_JSON ? "\n" : "");
     free(text);
     if (fflush(stdout) == 0) return 0;

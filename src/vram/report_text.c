@@ -179,9 +179,9 @@ void report_text(const ace_machine *machine, texts_language language, ace_text *
     }
     line(out);
     if (basis->source == LIMITS_CPU)
-        texts_add(out, language, TEXT_TODAY_CPU, report_gib(basis->gib).s, NULL);
+        texts_add(out, language, TEXT_LIMITS_CPU, report_gib(basis->gib).s, NULL);
     else
-        texts_add(out, language, TEXT_TODAY_SIMULATED, report_number(basis->gib).s,
+        texts_add(out, language, TEXT_LIMITS_SIMULATED, report_number(basis->gib).s,
                   report_tier_name(basis->tier, language).s, report_range(machine->profile, basis->tier, language).s,
                   NULL);
     line(out);

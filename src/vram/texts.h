@@ -29,11 +29,11 @@ typedef enum texts_key {
     TEXT_PROBLEM_LAST = TEXT_PROBLEM + 14,
     /* what holds */
     TEXT_ON_CPU,
-    TEXT_SIMULATED,       /* GB, variable */
-    TEXT_TODAY_CPU,       /* GB */
-    TEXT_TODAY_SIMULATED, /* GB, tier, range */
-    TEXT_CARD_TIER,       /* device, GB, tier, range */
-    TEXT_CHOSEN_TIER,     /* tier */
+    TEXT_SIMULATED,        /* GB, variable */
+    TEXT_LIMITS_CPU,       /* GB */
+    TEXT_LIMITS_SIMULATED, /* GB, tier, range */
+    TEXT_CARD_TIER,        /* device, GB, tier, range */
+    TEXT_CHOSEN_TIER,      /* tier */
     TEXT_PROFILE,
     TEXT_NOT_MEASURED,
     TEXT_FILE_USED,

@@ -170,7 +170,7 @@ static void the_cpu_takes_its_limits_from_what_is_available(void **state)
         assert_false(machine->settings.init_lm);
         char *report_text = report(machine, ACE_REPORT_TEXT, "en");
         has_not(report_text, "Tier");
-        has(report_text, "Limits today: CPU");
+        has(report_text, "Limits of the CPU");
         free(report_text);
         ace_machine_close(machine);
     }
