@@ -59,6 +59,7 @@ typedef struct ace_engine_options {
     const char *precision; /* NULL or "bf16" (as the official program on a GPU), "f32" (as on a CPU) */
     int threads;           /* 0: all CPUs this process may use */
     int vae_window;        /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
+    size_t memory_limit;   /* bytes of weights and working memory; 0: none. Costs time, never changes the result. */
     void (*warning)(void *user, const char *sentence); /* may be NULL */
     void *user;
 } ace_engine_options;
@@ -168,6 +169,7 @@ typedef struct ace_stage_cost {
     double seconds, flops, bytes_moved;
     size_t weight_bytes;  /* loaded when the stage ended */
     size_t scratch_bytes; /* most working memory in use during the stage */
+    size_t peak_bytes;    /* most memory of all kinds during the stage: weights, working memory, fixed workspace */
 } ace_stage_cost;
 
 typedef struct ace_song {
@@ -266,7 +268,7 @@ typedef struct ace_machine_options {
 } ace_machine_options;
 
 ace_machine *ace_machine_open(const ace_machine_options *options, ace_error *error); /* options may be NULL */
-void ace_machine_close(ace_machine *machine);                                       /* NULL is allowed */
+void ace_machine_close(ace_machine *machine);                                        /* NULL is allowed */
 
 typedef enum ace_report {
     ACE_REPORT_TEXT,  /* for people: devices, limits, settings, advice */

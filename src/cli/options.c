@@ -119,6 +119,16 @@ static bool set_threads(void *target, const char *value, ace_error *error)
     return set_number(&((ace_engine_options *)target)->threads, "--threads", value, error);
 }
 
+static bool set_memory(void *target, const char *value, ace_error *error)
+{
+    char *end;
+    double gib = strtod(value, &end);
+    if (end == value || *end || !(gib > 0 && gib < 1e6))
+        return cli_misused(error, "--memory cannot be '%.40s': give gigabytes, such as 4 or 7.5", value);
+    ((ace_engine_options *)target)->memory_limit = (size_t)(gib * 1073741824.0);
+    return true;
+}
+
 static bool set_window(void *target, const char *value, ace_error *error)
 {
     return set_number(&((ace_engine_options *)target)->vae_window, "--vae-window", value, error);
@@ -135,6 +145,7 @@ const cli_option cli_engine_options[] = {
     {"--device", NULL, "NAME", "cpu", set_device},
     {"--precision", NULL, "KIND", "bf16 (default) or f32", set_precision},
     {"--threads", "-t", "N", "threads (default: all CPUs this process may use)", set_threads},
+    {"--memory", NULL, "GB", "keep weights and working memory below this; costs time, same bytes", set_memory},
     {"--vae-window", NULL, "FRAMES", "latent frames decoded at a time; less memory, same bytes", set_window},
 };
 const size_t cli_engine_option_count = sizeof cli_engine_options / sizeof *cli_engine_options;

@@ -15,6 +15,8 @@ typedef struct ace_backend_ops {
     /* Fills weight->data (allocated by device.c through alloc) from the reader. */
     bool (*weight_pack)(ace_device *dev, ace_weight *weight, ace_row_reader reader, void *context, ace_error *error);
 
+    /* Memory within an allocation that may be given back to the system and comes again when it is touched. */
+    void (*discard)(ace_device *dev, void *data, size_t bytes);
     void *(*alloc)(ace_device *dev, size_t bytes, const char *what, ace_error *error);
     void (*free)(ace_device *dev, void *data);
 
@@ -54,6 +56,7 @@ struct ace_device {
     ace_device_stats stats;
     char *scratch;        /* the reservation; NULL on the meter */
     size_t scratch_limit; /* bytes reserved; SIZE_MAX on the meter */
+    size_t limit;         /* of all memory; 0: none */
     void *backend;        /* the backend's own state */
 };
 

@@ -76,7 +76,8 @@ static void raise_peak(ace_device *dev)
 {
     ace_device_stats *s = &dev->stats;
     if (s->scratch_bytes > s->scratch_peak) s->scratch_peak = s->scratch_bytes;
-    size_t total = s->weight_bytes + s->scratch_bytes + s->workspace;
+    if (s->scratch_bytes > s->scratch_held) s->scratch_held = s->scratch_bytes;
+    size_t total = s->weight_bytes + s->scratch_held + s->workspace;
     if (total > s->total_peak) s->total_peak = total;
 }
 
@@ -85,6 +86,22 @@ void ace_device_reset_peak(ace_device *dev)
     dev->stats.scratch_peak = 0;
     dev->stats.total_peak = 0;
     raise_peak(dev);
+}
+
+void ace_device_set_limit(ace_device *dev, size_t bytes)
+{
+    dev->limit = bytes;
+}
+
+/* Whether weights and scratch of these sizes stay within the limit. */
+static bool within_limit(const ace_device *dev, size_t weights, size_t scratch, const char *what, ace_error *error)
+{
+    size_t total = weights + scratch + dev->stats.workspace;
+    return dev->limit == 0 || dev->meter || total <= dev->limit ||
+           ace_fail(error, ACE_ERROR_MEMORY,
+                    "%s would take %.2f GiB of memory, %.2f GiB are allowed: ask for a shorter song or fewer at once, "
+                    "or allow more",
+                    what, (double)total / 1073741824.0, (double)dev->limit / 1073741824.0);
 }
 
 static void count_work(ace_device *dev, double flops, double bytes)
@@ -110,7 +127,16 @@ bool ace_scratch_reserve(ace_device *dev, size_t bytes, ace_error *error)
     dev->scratch = bytes ? dev->ops->alloc(dev, bytes, "the working memory of this request", error) : NULL;
     if (bytes && !dev->scratch) return false;
     dev->scratch_limit = bytes;
+    dev->stats.scratch_held = 0;
     return true;
+}
+
+void ace_scratch_trim(ace_device *dev)
+{
+    ace_device_stats *s = &dev->stats;
+    if (dev->scratch && s->scratch_held > s->scratch_bytes)
+        dev->ops->discard(dev, dev->scratch + s->scratch_bytes, s->scratch_held - s->scratch_bytes);
+    s->scratch_held = s->scratch_bytes;
 }
 
 size_t ace_scratch_mark(const ace_device *dev)
@@ -136,6 +162,9 @@ static void *push(ace_device *dev, size_t bytes)
                  dev->scratch_limit, bytes);
         return NULL;
     }
+    if (start + padded > dev->stats.scratch_held &&
+        !within_limit(dev, dev->stats.weight_bytes, start + padded, "the working memory", &dev->failure))
+        return NULL;
     dev->stats.scratch_bytes = start + padded;
     raise_peak(dev);
     return dev->scratch ? dev->scratch + start : NULL;
@@ -274,6 +303,10 @@ ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row
     w->desc.name = NULL;
     w->dtype = ace_weight_stored_dtype(dev, desc);
     w->bytes = dev->ops->weight_bytes(dev, desc);
+    if (!within_limit(dev, dev->stats.weight_bytes + w->bytes, dev->stats.scratch_held, desc->name, failure)) {
+        free(w);
+        return NULL;
+    }
     if (!dev->meter) {
         w->data = dev->ops->alloc(dev, w->bytes, desc->name, failure);
         if (!w->data || !dev->ops->weight_pack(dev, w, reader, context, failure)) {

@@ -72,7 +72,8 @@ typedef struct ace_device_stats {
     size_t weight_bytes;  /* packed weights alive now */
     size_t scratch_bytes; /* scratch in use now */
     size_t scratch_peak;  /* highest since the last ace_device_reset_peak() */
-    size_t total_peak;    /* highest of weights + scratch + fixed workspace since then */
+    size_t scratch_held;  /* memory behind the scratch: the most that was in use since the last ace_scratch_trim() */
+    size_t total_peak;    /* highest of weights + scratch_held + fixed workspace since ace_device_reset_peak() */
     size_t workspace;     /* fixed per-thread workspace, allocated at opening */
     double flops;         /* 2 x multiply-adds of products, attention and convolutions, since opening */
     double bytes_moved;   /* weights and activations read and written by operations, once each */
@@ -80,6 +81,10 @@ typedef struct ace_device_stats {
 
 ace_device_stats ace_device_get_stats(const ace_device *dev);
 void ace_device_reset_peak(ace_device *dev);
+
+/* From now on the device refuses, as ACE_ERROR_MEMORY, what would take weights + scratch_held + workspace beyond
+ * `bytes`; 0: no limit. */
+void ace_device_set_limit(ace_device *dev, size_t bytes);
 
 /* ---- scratch: a stack ---------------------------------------------------------------------------------------- */
 
@@ -92,6 +97,9 @@ typedef struct ace_mat {
 /* Makes room for exactly `bytes` of scratch (known from a run on the meter). Must be called with no scratch in use;
  * replaces the previous reservation. Exceeding the reservation is a sticky ACE_ERROR_INTERNAL. */
 bool ace_scratch_reserve(ace_device *dev, size_t bytes, ace_error *error);
+
+/* Gives the memory above the top of the stack back, until it is needed again: between stages. */
+void ace_scratch_trim(ace_device *dev);
 
 /* A mark and everything above it back. */
 size_t ace_scratch_mark(const ace_device *dev);

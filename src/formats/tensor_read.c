@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "formats/tensors.h"
 #include "formats/tensors_build.h"
+#include <sys/mman.h>
 
 enum { CHUNK = 4096 }; /* elements, a multiple of every block */
 
@@ -110,4 +111,22 @@ bool tensor_read_bf16(const ace_tensor *tensor, int64_t first, int64_t count, ui
         return fail_not_finite(tensor, index + bad, finite || overflowed(tensor, index + bad), error);
     }
     return true;
+}
+
+/* ---- pages ----------------------------------------------------------------------------------------------------- */
+
+enum { PAGE = 4096 };
+
+void tensor_will_need(const ace_tensor *tensor)
+{
+    uintptr_t first = (uintptr_t)tensor->data / PAGE * PAGE, end = (uintptr_t)tensor->data + tensor->bytes;
+    if (tensor->data) madvise((void *)first, end - first, MADV_WILLNEED);
+}
+
+/* Only whole pages: those at the edges belong to neighbours, too. */
+void tensor_not_needed(const ace_tensor *tensor)
+{
+    uintptr_t first = ((uintptr_t)tensor->data + PAGE - 1) / PAGE * PAGE;
+    uintptr_t end = ((uintptr_t)tensor->data + tensor->bytes) / PAGE * PAGE;
+    if (tensor->data && first < end) madvise((void *)first, end - first, MADV_DONTNEED);
 }

@@ -102,19 +102,38 @@ static void load_time_embedding(dit_time_embedding *time, ace_weight_set *set, c
 #undef TENSOR
 }
 
+/* "<prefix><name>.weight" */
+#define CROSS_TENSOR(name) (snprintf(tensor, sizeof tensor, "%s" name ".weight", prefix), tensor)
+
+/* What makes keys and values of the condition. */
+static void load_cross_condition(cross_attention *cross, ace_weight_set *set, const char *prefix,
+                                 const transformer_config *shape)
+{
+    int64_t kv = transformer_kv_width(shape);
+    char tensor[128], values[128];
+    snprintf(values, sizeof values, "%sv_proj.weight", prefix);
+    cross->kv = weights_linear_stack(set, shape->hidden,
+                                     (const ace_linear_part[]){{CROSS_TENSOR("k_proj"), kv}, {values, kv}}, 2);
+    cross->k_norm = weights_vector(set, shape->head_dim, CROSS_TENSOR("k_norm"));
+}
+
+/* What makes queries of the song, and the sum. */
 static void load_cross_attention(cross_attention *cross, ace_weight_set *set, const char *prefix,
                                  const transformer_config *shape)
 {
-    int64_t q = transformer_q_width(shape), kv = transformer_kv_width(shape);
-    char names[6][128];
-    static const char *const tensors[6] = {"q_proj", "k_proj", "v_proj", "q_norm", "k_norm", "o_proj"};
-    for (int i = 0; i < 6; i++) snprintf(names[i], sizeof names[i], "%s%s.weight", prefix, tensors[i]);
+    int64_t q = transformer_q_width(shape);
+    char tensor[128];
+    cross->q = weights_linear(set, q, shape->hidden, CROSS_TENSOR("q_proj"));
+    cross->q_norm = weights_vector(set, shape->head_dim, CROSS_TENSOR("q_norm"));
+    cross->output = weights_linear(set, shape->hidden, q, CROSS_TENSOR("o_proj"));
+}
+#undef CROSS_TENSOR
 
-    cross->q = weights_linear(set, q, shape->hidden, names[0]);
-    cross->kv = weights_linear_stack(set, shape->hidden, (const ace_linear_part[]){{names[1], kv}, {names[2], kv}}, 2);
-    cross->q_norm = weights_vector(set, shape->head_dim, names[3]);
-    cross->k_norm = weights_vector(set, shape->head_dim, names[4]);
-    cross->output = weights_linear(set, shape->hidden, q, names[5]);
+static void load_condition_part(dit_layer *layer, ace_weight_set *set, const transformer_config *shape, int i)
+{
+    char prefix[96];
+    snprintf(prefix, sizeof prefix, "decoder.layers.%d.cross_attn.", i);
+    load_cross_condition(&layer->cross, set, prefix, shape);
 }
 
 static void load_layer(dit_layer *layer, ace_weight_set *set, const transformer_config *shape, int i)
@@ -131,9 +150,9 @@ static void load_layer(dit_layer *layer, ace_weight_set *set, const transformer_
 #undef TENSOR
 }
 
-void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config)
+static void load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config, bool streamed)
 {
-    *model = (dit){.config = *config};
+    *model = (dit){.config = *config, .streamed = streamed};
     ace_weight_set *set = &model->weights;
     const transformer_config *shape = &config->dit;
     int64_t hidden = shape->hidden, encoder_hidden = config->encoder.hidden;
@@ -144,15 +163,64 @@ void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_confi
     load_time_embedding(&model->time_r, set, "decoder.time_embed_r.", hidden);
     model->condition_embedder = weights_linear(set, hidden, encoder_hidden, "decoder.condition_embedder.weight");
     model->condition_bias = weights_vector(set, hidden, "decoder.condition_embedder.bias");
-    for (int i = 0; i < shape->layers; i++) load_layer(&model->layers[i], set, shape, i);
+    for (int i = 0; i < shape->layers && !streamed; i++) {
+        load_layer(&model->layers[i], set, shape, i);
+        load_condition_part(&model->layers[i], set, shape, i);
+    }
     model->norm_out = weights_vector(set, hidden, "decoder.norm_out.weight");
     model->modulation_out = weights_vector(set, 2 * hidden, "decoder.scale_shift_table");
     model->null_condition = weights_table(set, 1, encoder_hidden, "null_condition_emb");
 }
 
+void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config)
+{
+    load(model, dev, part, config, false);
+}
+
+void dit_load_streamed(dit *model, ace_device *dev, const ace_part *part, const dit_config *config)
+{
+    load(model, dev, part, config, true);
+}
+
 void dit_free(dit *model)
 {
     weights_free(&model->weights);
+}
+
+/* ---- streaming ----------------------------------------------------------------------------------------------- */
+
+/* A layer for a moment: one that is there, or one that was loaded for it. */
+typedef struct held_layer {
+    const dit_layer *layer; /* NULL when it could not be loaded */
+    dit_layer loaded;
+    ace_weight_set set;
+} held_layer;
+
+/* What of a layer is needed. */
+typedef void layer_loader(dit_layer *layer, ace_weight_set *set, const transformer_config *shape, int i);
+
+static void hold_layer(held_layer *held, const dit *model, int i, layer_loader *loader)
+{
+    const ace_weight_set *fixed = &model->weights;
+    weights_begin(&held->set, fixed->dev, fixed->part);
+    held->layer = &model->layers[i];
+    if (!model->streamed) return;
+    held->loaded = (dit_layer){0};
+    held->set.use = WEIGHTS_PASSING;
+    loader(&held->loaded, &held->set, &model->config.dit, i);
+    held->layer = ace_device_ok(fixed->dev, NULL) ? &held->loaded : NULL;
+    if (i + 1 < model->config.dit.layers) {
+        dit_layer unused;
+        ace_weight_set ahead;
+        weights_begin(&ahead, fixed->dev, fixed->part);
+        ahead.use = WEIGHTS_AHEAD;
+        loader(&unused, &ahead, &model->config.dit, i + 1);
+    }
+}
+
+static void let_go(held_layer *held)
+{
+    weights_free(&held->set);
 }
 
 /* ---- the schedule's modulations (dit.md 5.4) ----------------------------------------------------------------- */
@@ -229,11 +297,16 @@ static void fill_condition(const dit *model, const dit_condition *condition, ace
 
     ace_linear(dev, embedded, enc, model->condition_embedder, &(ace_epilogue){.bias = model->condition_bias});
     for (int i = 0; i < shape->layers; i++) {
-        const cross_attention *cross = &model->layers[i].cross;
+        held_layer held;
+        hold_layer(&held, model, i, load_condition_part);
         ace_mat kv = ace_rows(condition->kv, i * condition->length, condition->length);
         ace_mat keys = ace_cols(kv, 0, transformer_kv_width(shape));
-        ace_linear(dev, kv, embedded, cross->kv, NULL);
-        ace_head_norm_rope(dev, keys, shape->head_dim, cross->k_norm, shape->rms_norm_eps, (ace_mat){0}, 0);
+        if (held.layer) {
+            const cross_attention *cross = &held.layer->cross;
+            ace_linear(dev, kv, embedded, cross->kv, NULL);
+            ace_head_norm_rope(dev, keys, shape->head_dim, cross->k_norm, shape->rms_norm_eps, (ace_mat){0}, 0);
+        }
+        let_go(&held);
     }
     ace_scratch_release(dev, mark);
 }
@@ -307,10 +380,9 @@ static void patchify(const velocity_call *call, ace_mat x)
     }
 }
 
-static void cross_attend(const velocity_call *call, int layer_index, ace_mat x)
+static void cross_attend(const velocity_call *call, int layer_index, const dit_layer *layer, ace_mat x)
 {
     const transformer_config *shape = &call->model->config.dit;
-    const dit_layer *layer = &call->model->layers[layer_index];
     ace_device *dev = call->model->weights.dev;
     size_t mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
@@ -335,11 +407,10 @@ static void cross_attend(const velocity_call *call, int layer_index, ace_mat x)
 }
 
 /* modulation: F32 [1][6 H], the schedule's row for this step. */
-static void forward_layer(velocity_call *call, int layer_index, ace_mat x, ace_mat modulation)
+static void forward_layer(velocity_call *call, int layer_index, const dit_layer *layer, ace_mat x, ace_mat modulation)
 {
     const dit_config *config = &call->model->config;
     const transformer_config *shape = &config->dit;
-    const dit_layer *layer = &call->model->layers[layer_index];
     ace_device *dev = call->model->weights.dev;
     size_t mark = ace_scratch_mark(dev);
 
@@ -353,7 +424,7 @@ static void forward_layer(velocity_call *call, int layer_index, ace_mat x, ace_m
 
     call->span.mask = config->sliding[layer_index] ? ACE_MASK_BAND : ACE_MASK_FULL;
     self_attention_forward(dev, &layer->self, shape, &self, x, &call->span);
-    cross_attend(call, layer_index, x);
+    cross_attend(call, layer_index, layer, x);
     gated_mlp_forward(dev, &layer->mlp, shape, &mlp, x);
     ace_scratch_release(dev, mark);
 }
@@ -421,7 +492,10 @@ void dit_velocity(const dit *model, const dit_schedule *schedule, int64_t step, 
     patchify(&call, x);
     if (tap) tap->stage(tap->context, dev, 0, x);
     for (int i = 0; i < shape->layers; i++) {
-        forward_layer(&call, i, x, ace_rows(schedule->modulation, step, 1));
+        held_layer held;
+        hold_layer(&held, model, i, load_layer);
+        if (held.layer) forward_layer(&call, i, held.layer, x, ace_rows(schedule->modulation, step, 1));
+        let_go(&held);
         if (tap) tap->stage(tap->context, dev, i + 1, x);
     }
     unpatchify(&call, x, ace_rows(schedule->temb, step, 1));

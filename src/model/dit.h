@@ -38,7 +38,8 @@ typedef struct dit {
     const ace_weight *proj_in, *proj_in_bias; /* a row is patch_size frames of in_channels */
     dit_time_embedding time, time_r;
     const ace_weight *condition_embedder, *condition_bias;
-    dit_layer layers[CONFIG_MAX_LAYERS];
+    dit_layer layers[CONFIG_MAX_LAYERS];         /* unless streamed */
+    bool streamed;                               /* a layer is loaded when it is needed, and freed */
     const ace_weight *norm_out, *modulation_out; /* scale_shift_table, 2 H: shift, scale */
     const ace_weight *proj_out, *proj_out_bias;  /* a row is patch_size frames of latent_channels */
     const ace_weight *null_condition;            /* one row of encoder hidden */
@@ -46,6 +47,10 @@ typedef struct dit {
 
 /* Failures stick in `dev`; free() is due in any case. */
 void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config);
+
+/* The same, but a layer is loaded when it is needed, and freed: slower, and with the memory of one layer. `part` must
+ * outlive the model. */
+void dit_load_streamed(dit *model, ace_device *dev, const ace_part *part, const dit_config *config);
 void dit_free(dit *model);
 
 /* Modulations of n timesteps, each in [0, 1] (host, n >= 1; NULL on the meter). */

@@ -28,7 +28,8 @@ static void load_layer(encoder_layer *layer, ace_weight_set *set, const char *pr
 void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *prefix, const transformer_config *shape,
                         int layers, const encoder_masks *masks)
 {
-    *stack = (encoder_stack){.shape = *shape, .radius = masks->radius};
+    *stack = (encoder_stack){.shape = *shape, .radius = masks->radius, .streamed = masks->streamed, .part = set->part};
+    snprintf(stack->prefix, sizeof stack->prefix, "%s", prefix);
     stack->shape.layers = layers;
     if (layers < 0 || layers > CONFIG_MAX_LAYERS) {
         ace_error error = {0};
@@ -39,11 +40,35 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
     }
     for (int i = 0; i < layers; i++) {
         stack->mask[i] = layer_mask(masks, i);
-        load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
+        if (!stack->streamed) load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
     }
     char name[160];
     snprintf(name, sizeof name, "%snorm.weight", prefix);
     stack->norm = weights_vector(set, shape->hidden, name);
+}
+
+/* Layer i of a streamed stack, in a set of its own; the next one is asked for. */
+static bool stream_layer(ace_device *dev, const encoder_stack *stack, int i, encoder_layer *layer, ace_weight_set *set)
+{
+    weights_begin(set, dev, stack->part);
+    set->use = WEIGHTS_PASSING;
+    load_layer(layer, set, stack->prefix, &stack->shape, i);
+    if (i + 1 < stack->shape.layers) {
+        encoder_layer unused;
+        ace_weight_set ahead;
+        weights_begin(&ahead, dev, stack->part);
+        ahead.use = WEIGHTS_AHEAD;
+        load_layer(&unused, &ahead, stack->prefix, &stack->shape, i + 1);
+    }
+    return ace_device_ok(dev, NULL);
+}
+
+static void forward_layer(ace_device *dev, const encoder_stack *stack, const encoder_layer *layer, ace_mat x,
+                          const attention_span *span)
+{
+    const transformer_config *shape = &stack->shape;
+    self_attention_forward(dev, &layer->attention, shape, &(transformer_branch){.norm = layer->input_norm}, x, span);
+    gated_mlp_forward(dev, &layer->mlp, shape, &(transformer_branch){.norm = layer->post_norm}, x);
 }
 
 void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat x, int64_t items, int64_t length)
@@ -56,11 +81,15 @@ void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat 
                            .radius = stack->radius};
 
     for (int i = 0; i < shape->layers; i++) {
-        const encoder_layer *layer = &stack->layers[i];
         span.mask = stack->mask[i];
-        self_attention_forward(dev, &layer->attention, shape, &(transformer_branch){.norm = layer->input_norm}, x,
-                               &span);
-        gated_mlp_forward(dev, &layer->mlp, shape, &(transformer_branch){.norm = layer->post_norm}, x);
+        if (stack->streamed) {
+            encoder_layer layer;
+            ace_weight_set set;
+            if (stream_layer(dev, stack, i, &layer, &set)) forward_layer(dev, stack, &layer, x, &span);
+            weights_free(&set);
+        } else {
+            forward_layer(dev, stack, &stack->layers[i], x, &span);
+        }
     }
     ace_scratch_release(dev, mark);
 }

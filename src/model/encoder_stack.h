@@ -15,8 +15,11 @@ typedef struct encoder_layer {
 typedef struct encoder_stack {
     transformer_config shape; /* shape.layers is the depth of this stack */
     ace_attention_mask mask[CONFIG_MAX_LAYERS];
-    int64_t radius; /* of the banded layers, tokens */
-    encoder_layer layers[CONFIG_MAX_LAYERS];
+    int64_t radius;                          /* of the banded layers, tokens */
+    encoder_layer layers[CONFIG_MAX_LAYERS]; /* unless streamed */
+    bool streamed;                           /* a layer is loaded when it is needed, and freed */
+    const ace_part *part;
+    char prefix[96];
     const ace_weight *norm; /* the final norm: for the caller to apply to the rows that it wants */
 } encoder_stack;
 
@@ -25,6 +28,7 @@ typedef struct encoder_masks {
     bool causal;         /* every layer sees the past only */
     const bool *sliding; /* else: layer i sees |i - j| <= radius when sliding[i], everything otherwise */
     int64_t radius;
+    bool streamed; /* see encoder_stack; the part must then outlive the stack */
 } encoder_masks;
 
 /* Loads "<prefix>layers.N.*" and "<prefix>norm.weight" into `set`. shape->layers is ignored in favour of `layers`.

@@ -6,8 +6,16 @@
 #include "device/device.h"
 #include "model/checkpoint.h"
 
+/* What happens to the file's pages. */
+typedef enum weights_use {
+    WEIGHTS_KEPT,    /* read once: nothing */
+    WEIGHTS_PASSING, /* read again and again: the pages are given back after each reading */
+    WEIGHTS_AHEAD    /* will be read soon: the pages are asked for, no weight is made and all calls return NULL */
+} weights_use;
+
 /* The weights of one model: loaded, counted and freed together. */
 typedef struct ace_weight_set {
+    weights_use use; /* may be set after weights_begin() */
     ace_device *dev;
     const ace_part *part;
     ace_weight **weights;

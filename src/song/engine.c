@@ -97,7 +97,10 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
         ace_engine_close(engine);
         return NULL;
     }
-    pipeline_init(&engine->pipeline, engine->dev, engine->checkpoint, options->vae_window);
+    engine->fit.vae_window = options->vae_window;
+    engine->limit = options->memory_limit;
+    ace_device_set_limit(engine->dev, engine->limit);
+    pipeline_init(&engine->pipeline, engine->dev, engine->checkpoint, &engine->fit);
     return engine;
 }
 

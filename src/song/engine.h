@@ -11,6 +11,8 @@ struct ace_engine {
     ace_tokenizer *tokenizer; /* NULL: synthetic */
     ace_device *dev;
     pipeline pipeline;
+    pipeline_fit fit;    /* what was asked for: the most memory that a song may take */
+    size_t limit;        /* bytes of memory that a call may take, which the device keeps too; 0: none */
     bool planner_wanted; /* not refused by the options */
     planner_options planner_options;
     planner *planner; /* NULL before engine_planner() */

@@ -3,6 +3,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "song/call.h"
+#include "song/fit.h"
 #include "song/planning.h"
 
 #include <stdlib.h>
@@ -25,8 +26,8 @@ static double remaining(const making *m, ace_stage stage, int64_t done, int64_t 
 {
     if (stage == ACE_STAGE_LOAD) return -1;
     double before = 0, here = total > 0 ? (double)done / (double)total : 1;
-    for (int i = 0; i < (int)stage; i++) before += m->needs.flops[i];
-    double worked = before + here * m->needs.flops[stage], spent = now - m->computing_since;
+    for (int i = 0; i < (int)stage; i++) before += m->needs.stages[i].flops;
+    double worked = before + here * m->needs.stages[stage].flops, spent = now - m->computing_since;
     return worked > 0.005 * m->needs.total_flops ? spent * (m->needs.total_flops - worked) / worked : -1;
 }
 
@@ -70,16 +71,19 @@ static bool run_job(const song_job *job, making *m, ace_error *error)
     pipeline *p = &engine->pipeline;
     ace_result *result = m->result;
     ace_stage_cost costs[ACE_STAGE_COUNT] = {0};
-    if (!pipeline_plan(p, job, &m->needs, error) || !ace_scratch_reserve(engine->dev, m->needs.scratch, error))
+    pipeline_fit fit;
+    if (engine->limit > 0) planner_unload(engine->planner);
+    if (!fit_choose(p, job, &engine->fit, engine->limit, planner_weight_bytes(engine->planner), &fit, &m->needs, error))
         return false;
-    raise_peak(&result->planned_peak, m->needs.total_peak + planner_weight_bytes(engine->planner));
+    pipeline_set_fit(p, &fit);
+    if (!ace_scratch_reserve(engine->dev, m->needs.scratch, error)) return false;
+    raise_peak(&result->planned_peak, m->needs.total_peak);
     pipeline_watch watch = {
         .user = m, .progress = on_progress, .audio = on_audio, .latents = m->latents ? on_latents : NULL};
     bool ok = pipeline_run(p, job, &watch, costs, error);
-    size_t workspace = ace_device_get_stats(engine->dev).workspace;
     double planner_loading = result->stages[ACE_STAGE_LOAD].seconds;
     for (int i = 0; i < ACE_STAGE_COUNT; i++) {
-        raise_peak(&result->measured_peak, workspace + costs[i].weight_bytes + costs[i].scratch_bytes);
+        raise_peak(&result->measured_peak, costs[i].peak_bytes);
         if (i != ACE_STAGE_PLAN) result->stages[i] = costs[i];
     }
     result->stages[ACE_STAGE_LOAD].seconds += planner_loading;
@@ -94,6 +98,19 @@ static size_t planning_peak(const ace_engine *engine, const planner_needs *needs
 {
     ace_device_stats stats = ace_device_get_stats(engine->dev);
     return stats.workspace + stats.weight_bytes + needs->weights + needs->scratch;
+}
+
+/* Within a limit the planner works alone. */
+static bool make_room(ace_engine *engine, const planner_needs *needs, ace_error *error)
+{
+    if (engine->limit == 0 || planning_peak(engine, needs) <= engine->limit) return true;
+    pipeline_unload(&engine->pipeline);
+    size_t peak = planning_peak(engine, needs);
+    return peak <= engine->limit ||
+           ace_fail(error, ACE_ERROR_MEMORY,
+                    "the planner needs %.2f GiB of memory and %.2f GiB are allowed: take a smaller one, ask for a "
+                    "shorter song or fewer at once, or do without (--lm none)",
+                    (double)peak / 1073741824.0, (double)engine->limit / 1073741824.0);
 }
 
 /* Plans the request as far as it wants to be planned; plan->request is then what is to be made. */
@@ -115,13 +132,12 @@ static bool plan_request(call *c, const ace_request *asked, ace_result *result, 
     planner *p = engine_planner(engine, error);
     if (!p || !planning_limits(p, asked, &wish, &limits, error) || !planner_plan(p, &limits, &needs, error))
         return false;
+    if (!make_room(engine, &needs, error)) return false;
     result->planned = true;
     result->planned_peak = planning_peak(engine, &needs);
     planner_watch watch = call_planner_watch(c);
     bool ok = planning_run(p, asked, &wish, &c->warnings, &watch, result->stages, plan, error);
-    for (int i = 0; i < ACE_STAGE_COUNT; i++)
-        raise_peak(&result->measured_peak, ace_device_get_stats(engine->dev).workspace +
-                                               result->stages[i].weight_bytes + result->stages[i].scratch_bytes);
+    for (int i = 0; i < ACE_STAGE_COUNT; i++) raise_peak(&result->measured_peak, result->stages[i].peak_bytes);
     return ok;
 }
 
@@ -270,8 +286,10 @@ bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes
          song_job_prepare(&job, plan.request, plan.lists, plan.count, engine->checkpoint, engine->tokenizer,
                           &(job_warnings){0}, error);
     if (ok) {
-        ok = pipeline_plan(&engine->pipeline, &job, &needs, error);
-        if (ok) raise_peak(bytes, needs.total_peak + planner_weight_bytes(engine->planner) + lm_needs.weights);
+        pipeline_fit fit;
+        size_t planner_weights = engine->limit > 0 ? 0 : planner_weight_bytes(engine->planner) + lm_needs.weights;
+        ok = fit_choose(&engine->pipeline, &job, &engine->fit, engine->limit, planner_weights, &fit, &needs, error);
+        if (ok) raise_peak(bytes, needs.total_peak);
         song_job_free(&job);
     }
     song_plan_free(&plan);

@@ -7,19 +7,81 @@
 #include <stdlib.h>
 #include <string.h>
 
-void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, int vae_window)
+void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, const pipeline_fit *fit)
 {
-    *p = (pipeline){.dev = dev, .checkpoint = checkpoint, .vae_window = vae_window};
+    *p = (pipeline){.dev = dev, .checkpoint = checkpoint, .fit = *fit};
+}
+
+/* ---- what is loaded ------------------------------------------------------------------------------------------ */
+
+static void load_encoders(pipeline *p, bool detokenizer)
+{
+    const ace_checkpoint *c = p->checkpoint;
+    const ace_part *text = c->parts[ACE_PART_TEXT_ENCODER], *dit_part = c->parts[ACE_PART_DIT];
+    if (!p->has_text && p->fit.stream_text) qwen3_load_streamed(&p->text, p->dev, text, &c->text_encoder);
+    if (!p->has_text && !p->fit.stream_text) qwen3_load(&p->text, p->dev, text, &c->text_encoder);
+    p->has_text = true;
+    if (!p->has_condition) condition_encoder_load(&p->condition, p->dev, dit_part, &c->dit);
+    p->has_condition = true;
+    if (!p->has_detokenizer && detokenizer) {
+        audio_detokenizer_load(&p->detokenizer, p->dev, dit_part, &c->dit);
+        p->has_detokenizer = true;
+    }
+}
+
+static void unload_encoders(pipeline *p)
+{
+    if (p->has_text) qwen3_free(&p->text);
+    if (p->has_condition) condition_encoder_free(&p->condition);
+    if (p->has_detokenizer) audio_detokenizer_free(&p->detokenizer);
+    p->has_text = p->has_condition = p->has_detokenizer = false;
+}
+
+static void load_dit(pipeline *p)
+{
+    const ace_checkpoint *c = p->checkpoint;
+    if (p->has_dit) return;
+    p->has_dit = true;
+    if (p->fit.stream_dit)
+        dit_load_streamed(&p->dit, p->dev, c->parts[ACE_PART_DIT], &c->dit);
+    else
+        dit_load(&p->dit, p->dev, c->parts[ACE_PART_DIT], &c->dit);
+}
+
+static void unload_dit(pipeline *p)
+{
+    if (p->has_dit) dit_free(&p->dit);
+    p->has_dit = false;
+}
+
+static bool load_decoder(pipeline *p, ace_error *error)
+{
+    const ace_checkpoint *c = p->checkpoint;
+    if (!p->decoder && ace_device_ok(p->dev, error))
+        p->decoder = vae_decoder_load(p->dev, c->parts[ACE_PART_VAE], &c->vae, error);
+    return p->decoder != NULL;
+}
+
+static void unload_decoder(pipeline *p)
+{
+    vae_decoder_free(p->decoder);
+    p->decoder = NULL;
 }
 
 void pipeline_unload(pipeline *p)
 {
-    if (p->has_text) qwen3_free(&p->text);
-    if (p->has_condition) condition_encoder_free(&p->condition);
-    if (p->has_dit) dit_free(&p->dit);
-    if (p->has_detokenizer) audio_detokenizer_free(&p->detokenizer);
-    vae_decoder_free(p->decoder);
-    pipeline_init(p, p->dev, p->checkpoint, p->vae_window);
+    unload_encoders(p);
+    unload_dit(p);
+    unload_decoder(p);
+    p->wants_detokenizer = false;
+}
+
+void pipeline_set_fit(pipeline *p, const pipeline_fit *fit)
+{
+    if (fit->evict || fit->stream_text != p->fit.stream_text) unload_encoders(p);
+    if (fit->evict || fit->stream_dit != p->fit.stream_dit) unload_dit(p);
+    if (fit->evict) unload_decoder(p);
+    p->fit = *fit;
 }
 
 /* ---- a run in progress --------------------------------------------------------------------------------------- */
@@ -37,6 +99,7 @@ typedef struct run {
     ace_device_stats before;
 
     int64_t channels;
+    size_t conditions;            /* mark: above it lies what conditions the song */
     float *latents;               /* [batch][frames][channels]; NULL on the meter, like all host memory below */
     int sources;                  /* distinct ones: one for all songs, or one for each */
     float *source[JOB_MAX_BATCH]; /* [frames][channels] each: decoded codes, or silence */
@@ -58,6 +121,7 @@ static void begin(run *r, ace_stage stage, int64_t total)
 {
     r->stage = stage;
     r->started = ace_clock();
+    ace_scratch_trim(r->dev);
     ace_device_reset_peak(r->dev);
     r->before = ace_device_get_stats(r->dev);
     report(r, 0, total);
@@ -71,38 +135,32 @@ static bool end(run *r)
                                           .flops = after.flops - r->before.flops,
                                           .bytes_moved = after.bytes_moved - r->before.bytes_moved,
                                           .weight_bytes = after.weight_bytes,
-                                          .scratch_bytes = after.scratch_peak};
+                                          .scratch_bytes = after.scratch_peak,
+                                          .peak_bytes = after.total_peak};
     return ace_device_ok(r->dev, r->error);
 }
 
 /* ---- load ---------------------------------------------------------------------------------------------------- */
 
+static bool needs_detokenizer(const run *r)
+{
+    return r->p->wants_detokenizer || r->job->code_count > 0;
+}
+
+/* Everything, unless the stages load what they need. */
 static bool load(run *r)
 {
-    enum { PARTS = 5 };
     pipeline *p = r->p;
-    const ace_checkpoint *c = p->checkpoint;
-    const ace_part *dit_part = c->parts[ACE_PART_DIT];
-    int done = 0;
-    begin(r, ACE_STAGE_LOAD, PARTS);
-    if (!p->has_text) qwen3_load(&p->text, r->dev, c->parts[ACE_PART_TEXT_ENCODER], &c->text_encoder);
-    p->has_text = true;
-    report(r, ++done, PARTS);
-    if (!p->has_condition) condition_encoder_load(&p->condition, r->dev, dit_part, &c->dit);
-    p->has_condition = true;
-    report(r, ++done, PARTS);
-    if (!p->has_detokenizer && (p->wants_detokenizer || r->job->code_count > 0)) {
-        audio_detokenizer_load(&p->detokenizer, r->dev, dit_part, &c->dit);
-        p->has_detokenizer = true;
-    }
-    report(r, ++done, PARTS);
-    if (!p->has_dit) dit_load(&p->dit, r->dev, dit_part, &c->dit);
-    p->has_dit = true;
-    report(r, ++done, PARTS);
-    if (ace_device_ok(r->dev, NULL) && !p->decoder)
-        p->decoder = vae_decoder_load(r->dev, c->parts[ACE_PART_VAE], &c->vae, r->error);
-    report(r, ++done, PARTS);
-    return end(r) && p->decoder;
+    int parts = p->fit.evict ? 1 : 3;
+    begin(r, ACE_STAGE_LOAD, parts);
+    load_encoders(p, needs_detokenizer(r));
+    report(r, 1, parts);
+    if (p->fit.evict) return end(r);
+    load_dit(p);
+    report(r, 2, parts);
+    bool ok = load_decoder(p, r->error);
+    report(r, 3, parts);
+    return end(r) && ok;
 }
 
 /* ---- condition ----------------------------------------------------------------------------------------------- */
@@ -190,6 +248,7 @@ static bool condition(run *r)
     }
     make_sources(r);
     report(r, units, units);
+    if (r->p->fit.evict) unload_encoders(r->p);
     return end(r);
 }
 
@@ -240,7 +299,8 @@ static bool velocity(void *context, const sampler_call *call, ace_error *error)
                                         .x = call->x ? call->x + i * n : NULL,
                                         .velocity = v ? v + i * n : NULL};
     }
-    dit_velocity(&r->p->dit, &d->schedule, call->step + (call->corrector ? 1 : 0), items, count, NULL);
+    int64_t step = call->step + (call->corrector ? 1 : 0), at_once = r->p->fit.one_by_one ? 1 : count;
+    for (int64_t i = 0; i < count; i += at_once) dit_velocity(&r->p->dit, &d->schedule, step, items + i, at_once, NULL);
     return ace_device_ok(r->dev, error);
 }
 
@@ -267,6 +327,7 @@ static bool diffuse(run *r)
     const song_job *job = r->job;
     size_t mark = ace_scratch_mark(r->dev), floats = 0;
     begin(r, ACE_STAGE_DIFFUSION, job->schedule.steps);
+    load_dit(r->p);
     if (!sampler_floats(&job->sampler, job->batch, job->frames, &floats, r->error)) return false;
     float *work = ace_scratch_host(r->dev, (int64_t)floats);
     const float *source = sources(r);
@@ -285,6 +346,7 @@ static bool diffuse(run *r)
     ace_scratch_release(r->dev, mark);
     /* a cancelled run and a failed device both speak through the device */
     if (!ok && ace_device_ok(r->dev, NULL)) ace_device_fail(r->dev, &failure);
+    if (r->p->fit.evict) unload_dit(r->p);
     if (r->watch->latents && ok && r->latents) r->watch->latents(r->watch->user, r->latents);
     return end(r);
 }
@@ -313,18 +375,25 @@ static bool window_done(void *context, int64_t done, int64_t total)
 static bool decode(run *r)
 {
     const song_job *job = r->job;
+    ace_scratch_release(r->dev, r->conditions); /* all that is left of the song is its latents */
     begin(r, ACE_STAGE_DECODE, job->batch * job->frames);
-    bool ok = true;
-    for (int i = 0; i < job->batch && ok; i++) {
+    bool ok = load_decoder(r->p, r->error);
+    /* the songs of a batch have the same length: for the meter they are one song */
+    int songs = ace_device_is_meter(r->dev) ? 1 : job->batch;
+    for (int i = 0; i < songs && ok; i++) {
         decoding d = {r, i};
-        vae_stream stream = {.window = r->p->vae_window,
+        vae_stream stream = {.window = r->p->fit.vae_window,
                              .rows = r->latents ? r->latents + i * job->frames * r->channels : NULL,
                              .write = decoded,
                              .progress = window_done,
                              .context = &d};
         ok = vae_decode(r->p->decoder, job->frames, &stream, r->error);
     }
-    return end(r) && ok;
+    if (r->p->fit.evict) unload_decoder(r->p);
+    ok = end(r) && ok;
+    r->costs[ACE_STAGE_DECODE].flops *= job->batch / songs;
+    r->costs[ACE_STAGE_DECODE].bytes_moved *= job->batch / songs;
+    return ok;
 }
 
 /* ---- the whole ----------------------------------------------------------------------------------------------- */
@@ -344,8 +413,10 @@ bool pipeline_run(pipeline *p, const song_job *job, const pipeline_watch *watch,
     size_t mark = ace_scratch_mark(p->dev);
     bool ok = load(&r);
     if (ok) r.latents = ace_scratch_host(p->dev, job->batch * job->frames * r.channels);
+    r.conditions = ace_scratch_mark(p->dev);
     ok = ok && condition(&r) && diffuse(&r) && decode(&r);
     ace_scratch_release(p->dev, mark);
+    ace_scratch_trim(p->dev);
     if (!ok) pipeline_unload(p);
     ace_device_clear(p->dev);
     return ok;
@@ -356,21 +427,16 @@ bool pipeline_plan(const pipeline *p, const song_job *job, pipeline_needs *needs
     *needs = (pipeline_needs){0};
     ace_device *meter = ace_meter_open(p->dev, error);
     pipeline *copy = ace_calloc(1, sizeof *copy, "the plan", error);
-    ace_stage_cost costs[ACE_STAGE_COUNT] = {0};
     bool ok = meter && copy;
     if (ok) {
-        pipeline_init(copy, meter, p->checkpoint, p->vae_window);
+        pipeline_init(copy, meter, p->checkpoint, &p->fit);
         copy->wants_detokenizer = p->has_detokenizer;
-        ok = pipeline_run(copy, job, NULL, costs, error);
+        ok = pipeline_run(copy, job, NULL, needs->stages, error);
         for (int i = 0; ok && i < ACE_STAGE_COUNT; i++) {
-            needs->flops[i] = costs[i].flops;
-            needs->total_flops += costs[i].flops;
-            if (costs[i].scratch_bytes > needs->scratch) needs->scratch = costs[i].scratch_bytes;
-        }
-        needs->total_peak = ace_device_get_stats(meter).workspace;
-        for (int i = 0; ok && i < ACE_STAGE_COUNT; i++) {
-            size_t peak = ace_device_get_stats(meter).workspace + costs[i].weight_bytes + costs[i].scratch_bytes;
-            if (peak > needs->total_peak) needs->total_peak = peak;
+            const ace_stage_cost *stage = &needs->stages[i];
+            needs->total_flops += stage->flops;
+            if (stage->scratch_bytes > needs->scratch) needs->scratch = stage->scratch_bytes;
+            if (stage->peak_bytes > needs->total_peak) needs->total_peak = stage->peak_bytes;
         }
         pipeline_unload(copy);
     }

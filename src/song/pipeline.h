@@ -11,10 +11,19 @@
 #include "model/vae.h"
 #include "song/job.h"
 
+/* How a job is fitted into memory, at the price of time. None of it shows in the result. */
+typedef struct pipeline_fit {
+    bool evict;       /* the weights of a stage are loaded when it begins and freed when it ends */
+    bool stream_dit;  /* a layer of the DiT is loaded when it is needed, and freed */
+    bool stream_text; /* the same of the text encoder */
+    bool one_by_one;  /* the songs of a batch and the halves of guidance go through the DiT in turns */
+    int vae_window;   /* latent frames; 0: default */
+} pipeline_fit;
+
 typedef struct pipeline {
     ace_device *dev;
     const ace_checkpoint *checkpoint;
-    int vae_window; /* latent frames; 0: default */
+    pipeline_fit fit;
 
     /* what is loaded; kept from one job to the next */
     bool has_text, has_condition, has_dit, has_detokenizer;
@@ -38,8 +47,11 @@ typedef struct pipeline_watch {
 } pipeline_watch;
 
 /* Nothing is loaded yet. The device and the checkpoint are the caller's and must outlive the pipeline. */
-void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, int vae_window);
+void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, const pipeline_fit *fit);
 void pipeline_unload(pipeline *p);
+
+/* Unloads what is loaded otherwise than `fit` says. */
+void pipeline_set_fit(pipeline *p, const pipeline_fit *fit);
 
 /* Runs a job. Scratch must be reserved for it (see pipeline_plan) and is all released afterwards. costs: one per stage,
  * may be NULL. */
@@ -47,8 +59,9 @@ bool pipeline_run(pipeline *p, const song_job *job, const pipeline_watch *watch,
                   ace_error *error);
 
 typedef struct pipeline_needs {
-    size_t scratch, total_peak; /* bytes */
-    double flops[ACE_STAGE_COUNT], total_flops;
+    size_t scratch, total_peak;             /* bytes */
+    ace_stage_cost stages[ACE_STAGE_COUNT]; /* seconds are not known */
+    double total_flops;
 } pipeline_needs;
 
 /* What pipeline_run(p, job) will need on p's device with all that p has loaded: a run on the meter. */

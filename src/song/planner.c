@@ -48,8 +48,9 @@ planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const p
     return NULL;
 }
 
-static void unload(planner *p)
+void planner_unload(planner *p)
 {
+    if (!p) return;
     if (p->loaded) qwen3_lm_free(&p->model);
     p->loaded = false;
     p->weight_bytes = 0;
@@ -58,7 +59,7 @@ static void unload(planner *p)
 void planner_close(planner *p)
 {
     if (!p) return;
-    unload(p);
+    planner_unload(p);
     for (int i = 0; i < 2; i++) lm_grammar_free(p->grammars[i]);
     tokenizer_close(p->tokenizer);
     free(p);
@@ -130,7 +131,8 @@ static ace_stage_cost close_books(const planner *p)
                             .flops = after.flops - p->before.flops,
                             .bytes_moved = after.bytes_moved - p->before.bytes_moved,
                             .weight_bytes = after.weight_bytes,
-                            .scratch_bytes = after.scratch_peak};
+                            .scratch_bytes = after.scratch_peak,
+                            .peak_bytes = after.total_peak};
 }
 
 /* Takes the memory of a run, whose limits need nothing more than the weights that are loaded. */
@@ -181,7 +183,7 @@ void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT])
     lm_session_close(p->session);
     p->session = NULL;
     /* half-loaded weights are of no use to the next run */
-    if (!ace_device_ok(p->dev, NULL)) unload(p);
+    if (!ace_device_ok(p->dev, NULL)) planner_unload(p);
     ace_scratch_reserve(p->dev, 0, NULL);
     ace_device_clear(p->dev);
 }

@@ -31,6 +31,9 @@ int planner_max_duration(const planner *p);
 /* Of the weights that are loaded now; 0 for NULL. */
 size_t planner_weight_bytes(const planner *p);
 
+/* Frees the weights; the next run loads them again. NULL is allowed. */
+void planner_unload(planner *p);
+
 /* Appends the ids of a prompt that leaves room for `answer` tokens; see lm_prompt_encode(). */
 bool planner_encode(const planner *p, const char *prompt, int64_t answer, ace_ids *ids, ace_error *error);
 

@@ -47,6 +47,14 @@ static void *cpu_alloc(ace_device *dev, size_t bytes, const char *what, ace_erro
     return data;
 }
 
+static void cpu_discard(ace_device *dev, void *data, size_t bytes)
+{
+    (void)dev;
+    uintptr_t first = ((uintptr_t)data + PAGE - 1) / PAGE * PAGE, end = ((uintptr_t)data + bytes) / PAGE * PAGE;
+    /* Only a hint, too. */
+    if (first < end) madvise((void *)first, end - first, MADV_DONTNEED);
+}
+
 static void cpu_free(ace_device *dev, void *data)
 {
     (void)dev;
@@ -66,6 +74,7 @@ static const ace_backend_ops cpu_ops = {
     .close = cpu_close,
     .weight_bytes = cpu_weight_bytes,
     .weight_pack = cpu_weight_pack,
+    .discard = cpu_discard,
     .alloc = cpu_alloc,
     .free = cpu_free,
     .upload = cpu_upload,
