@@ -2,6 +2,7 @@
 
 #include "base/text.h"
 #include "vram/detect_parts.h"
+#include "vram/sysfile.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -46,6 +47,27 @@ void detect_pci_name(const char *bus_id, char pci[20])
     pci[0] = '\0';
     if (sscanf(bus_id, "%8x:%4x:%4x.%2x", &domain, &bus, &device, &function) == 4)
         snprintf(pci, 20, "%04x:%02x:%02x.%x", domain & 0xffffu, bus & 0xffu, device & 0xffu, function & 0xfu);
+}
+
+void detect_add_user(const detect_places *places, detect_device *device, int pid, uint64_t bytes, bool separate)
+{
+    detect_user user = {.pid = pid, .bytes = bytes};
+    int at = 0;
+    while (at < device->user_count && device->users[at].pid != pid) at++;
+    if (at < device->user_count) {
+        uint64_t before = device->users[at].bytes;
+        user = device->users[at];
+        user.bytes = separate ? before + bytes : before > bytes ? before : bytes;
+    } else if (device->user_count < DETECT_USERS) {
+        sysfile_text(user.name, sizeof user.name, "%s/%d/comm", places->proc, pid);
+        detect_clean(user.name);
+        device->user_count++;
+    } else {
+        device->more_users = true;
+        return;
+    }
+    for (; at > 0 && device->users[at - 1].bytes < user.bytes; at--) device->users[at] = device->users[at - 1];
+    device->users[at] = user;
 }
 
 /* ---- which cards the user lets programs see ---- */
@@ -132,6 +154,7 @@ void detect_run(const detect_places *places, detect_machine *machine)
     *machine = (detect_machine){0};
     detect_nvidia(places, machine, &problem, detail);
     detect_bus(places, machine, problem, detail);
+    detect_drm_users(places, machine);
     /* the numbers of the driver follow the bus, too (CUDA_DEVICE_ORDER=PCI_BUS_ID), and so do nvidia-smi's */
     qsort(machine->devices, (size_t)machine->count, sizeof *machine->devices, by_bus);
     number_cards(places, machine);

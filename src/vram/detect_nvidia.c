@@ -129,27 +129,6 @@ static void nvml_said(const nvml *n, int code, char detail[200])
     detect_clean(detail);
 }
 
-static void add_user(const detect_places *places, detect_device *d, const nvml_process *process)
-{
-    /* NVML writes all ones for an amount that it does not know */
-    uint64_t bytes = process->bytes < implausible ? process->bytes : 0;
-    for (int i = 0; i < d->user_count; i++) {
-        if (d->users[i].pid != (int)process->pid) continue;
-        if (bytes > d->users[i].bytes) d->users[i].bytes = bytes; /* computes and draws: told twice */
-        return;
-    }
-    if (d->user_count == DETECT_USERS) {
-        d->more_users = true;
-        return;
-    }
-    detect_user user = {.pid = (int)process->pid, .bytes = bytes};
-    sysfile_text(user.name, sizeof user.name, "%s/%u/comm", places->proc, process->pid);
-    detect_clean(user.name);
-    int at = d->user_count++;
-    for (; at > 0 && d->users[at - 1].bytes < bytes; at--) d->users[at] = d->users[at - 1];
-    d->users[at] = user;
-}
-
 static void add_users(const detect_places *places, detect_device *d, void *device,
                       int (*list)(void *device, unsigned *count, nvml_process *processes))
 {
@@ -159,7 +138,11 @@ static void add_users(const detect_places *places, detect_device *d, void *devic
     int code = list ? list(device, &count, processes) : NVML_NOT_SUPPORTED;
     if (code == NVML_INSUFFICIENT_SIZE) d->more_users = true;
     if (code != NVML_SUCCESS) return;
-    for (unsigned i = 0; i < count && i < PROCESSES; i++) add_user(places, d, &processes[i]);
+    for (unsigned i = 0; i < count && i < PROCESSES; i++) {
+        /* NVML writes all ones for an amount that it does not know; who computes and draws is told twice */
+        uint64_t bytes = processes[i].bytes < implausible ? processes[i].bytes : 0;
+        detect_add_user(places, d, (int)processes[i].pid, bytes, false);
+    }
 }
 
 /* A driver's text in a buffer that is never left without an end. */

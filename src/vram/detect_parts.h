@@ -22,6 +22,13 @@ void detect_nvidia(const detect_places *places, detect_machine *machine, detect_
  * show, with the reason. */
 void detect_bus(const detect_places *places, detect_machine *machine, detect_problem nvidia, const char *nvidia_detail);
 
+/* Who holds memory of AMD's and Intel's cards. */
+void detect_drm_users(const detect_places *places, detect_machine *machine);
+
+/* Adds a program to a card's users, largest first. One that is there already has the sum of its amounts when they are
+ * `separate` (several clients of one program), else the larger (one amount told twice). 0 bytes: not told. */
+void detect_add_user(const detect_places *places, detect_device *device, int pid, uint64_t bytes, bool separate);
+
 /* Adds the CPU with the memory that cgroups (v1 and v2) leave to this process. */
 void detect_host(const detect_places *places, detect_machine *machine);
 

@@ -405,6 +405,21 @@ static bool check_language_models(const reader *r, const tier *t)
     return true;
 }
 
+/* The language model takes memory, so that no limit can be higher with it than without. */
+static bool check_limits(const reader *r, const tier *t)
+{
+    tiers_key key =
+        t->places[TIERS_KEY_DURATION_WITH_LM].line ? TIERS_KEY_DURATION_WITH_LM : TIERS_KEY_DURATION_WITHOUT_LM;
+    if (t->max_duration[1] > t->max_duration[0])
+        return contradiction(r, t, t, key, "%s allows %d s with the language model, but only %d s without it", t->id,
+                             t->max_duration[1], t->max_duration[0]);
+    key = t->places[TIERS_KEY_BATCH_WITH_LM].line ? TIERS_KEY_BATCH_WITH_LM : TIERS_KEY_BATCH_WITHOUT_LM;
+    if (t->max_batch[1] > t->max_batch[0])
+        return contradiction(r, t, t, key, "%s allows a batch of %d with the language model, but only %d without it",
+                             t->id, t->max_batch[1], t->max_batch[0]);
+    return true;
+}
+
 /* `below` is the tier with less memory. */
 static bool check_order(const reader *r, const tier *below, const tier *t)
 {
@@ -441,7 +456,7 @@ static bool check_profile(const reader *r, const tiers_profile *profile)
         return contradiction(r, first, first, TIERS_KEY_START, "there is a gap: no tier begins at 0 GiB, %s at %g",
                              first->id, first->start);
     for (int i = 0; i < profile->count; i++) {
-        if (!check_language_models(r, &profile->tiers[i])) return false;
+        if (!check_language_models(r, &profile->tiers[i]) || !check_limits(r, &profile->tiers[i])) return false;
         if (i > 0 && !check_order(r, &profile->tiers[i - 1], &profile->tiers[i])) return false;
     }
     return true;

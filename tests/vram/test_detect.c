@@ -260,11 +260,12 @@ static void a_device_file_without_permission_is_named(void **state)
     snprintf(path, sizeof path, "%s/nvidiactl", fake_dev);
     assert_int_equal(chmod(path, 0), 0);
     assert_int_equal(chmod(place, 0755), 0);
-    places.nvml = LIBRARY("nvml-no-cards");
     uid_t self = getuid();
     if (self == 0 && setresuid(65534, 65534, 0) != 0) skip(); /* root may open everything */
-    const detect_device *card = run(&places, 0);
+    found = (detect_machine){0};
+    detect_bus(&places, &found, DETECT_FINE, "");
     if (self == 0) assert_int_equal(setresuid(0, 0, 0), 0);
+    const detect_device *card = &found.devices[0];
     assert_int_equal(card->problem, DETECT_NO_PERMISSION);
     assert_string_equal(found.devices[0].detail, path);
 }
@@ -343,6 +344,46 @@ static void amd_and_intel_cards_are_shown_with_their_memory(void **state)
     assert_true(run(&places, 0)->total_known && !found.devices[0].free_known);
 }
 
+static void users_of_amd_and_intel_cards_are_named(void **state)
+{
+    (void)state;
+    detect_places places = fake_machine();
+    fake_card("0000:03:00.0", "0x1002\n", "0x744c\n", "x/amdgpu");
+    fake_card("0000:04:00.0", "0x8086\n", "0xe20b\n", "x/xe");
+    fake_file("proc/100/comm", "blender\n");
+    fake_file("proc/100/fd/other", "");
+    static const char amd[] = "pos:\t0\ndrm-driver:\tamdgpu\ndrm-pdev:\t0000:03:00.0\ndrm-client-id:\t%d\n"
+                              "drm-memory-vram:\t%d KiB\n";
+    char text[512], path[64];
+    static const int clients[][2] = {{7, 1024}, {7, 1024}, {8, 2048}}; /* the second is the first, opened again */
+    for (int i = 0; i < 3; i++) {
+        snprintf(path, sizeof path, "proc/100/fdinfo/%d", i);
+        snprintf(text, sizeof text, amd, clients[i][0], clients[i][1]);
+        fake_file(path, text);
+        snprintf(path, sizeof path, "proc/100/fd/%d", i);
+        fake_link(path, "/dev/dri/renderD128");
+    }
+    fake_file("proc/200/comm", "game\n");
+    fake_file("proc/200/fdinfo/5", "drm-pdev:\t0000:04:00.0\ndrm-client-id:\t7\ndrm-total-vram0:\t9999 KiB\n"
+                                   "drm-resident-vram0:\t512 KiB\n");
+    fake_file("proc/200/fd/x", "");
+    fake_link("proc/200/fd/5", "/dev/dri/card1");
+    fake_file("proc/200/fdinfo/6", "drm-pdev:\t0000:03:00.0\ndrm-memory-vram:\t9 KiB\n"); /* no card's file */
+    fake_link("proc/200/fd/6", "/dev/null");
+    fake_file("proc/300/fdinfo/1", "drm-pdev:\tnonsense\ndrm-memory-vram:\tlots\n");
+    fake_file("proc/300/fd/x", "");
+    fake_link("proc/300/fd/1", "/dev/dri/card0");
+    const detect_device *card = run(&places, 0);
+    assert_int_equal(card->user_count, 1);
+    assert_string_equal(card->users[0].name, "blender");
+    assert_int_equal(card->users[0].pid, 100);
+    assert_true(card->users[0].bytes == 3 * MIB);
+    card = &found.devices[1];
+    assert_int_equal(card->user_count, 1);
+    assert_string_equal(card->users[0].name, "game");
+    assert_true(card->users[0].bytes == MIB / 2);
+}
+
 static void bus_addresses_in_every_spelling(void **state)
 {
     (void)state;
@@ -376,6 +417,7 @@ int main(void)
         cmocka_unit_test(a_card_split_into_instances_is_not_taken_whole),
         cmocka_unit_test(a_library_without_a_card_says_why),
         cmocka_unit_test(amd_and_intel_cards_are_shown_with_their_memory),
+        cmocka_unit_test(users_of_amd_and_intel_cards_are_named),
         cmocka_unit_test(bus_addresses_in_every_spelling),
     };
     return cmocka_run_group_tests(tests, make_place, remove_place);

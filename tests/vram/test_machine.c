@@ -482,6 +482,29 @@ static void a_hostile_name_stays_a_name(void **state)
     ace_machine_close(machine);
 }
 
+static void an_absurd_machine_is_still_a_report(void **state)
+{
+    (void)state;
+    detect_places places = machine_with_file("{\"profiles\": {\"seed\": {\"tiers\": {\"tier6\": {"
+                                             "\"max_duration_without_lm\": 500}}}}}");
+    places.nvml = LIBRARY("nvml-absurd");
+    fake_file("proc/self/cgroup", "0::/a\n");
+    fake_file("sys/fs/cgroup/a/memory.max", "18253611008\n"); /* 17 GiB of the 32 */
+    ace_machine *machine = fake_open(&places, (ace_machine_options){.tiers = mine});
+    char *text = report(machine, ACE_REPORT_TEXT, "en");
+    has(text, "There are more devices than are listed here.");
+    has(text, "the driver's figures cannot be true (0 bytes, 0 free)");
+    has(text, "it does not answer: GPU is lost (NVML 15)");
+    has(text, "and others");
+    has(text, "17.0 GB, 17.0 GB available, limited by a cgroup");
+    has(text, "longest song: 8 min with the language model, 500 s without");
+    free(text);
+    json_t *root = json_report(machine);
+    assert_int_equal(json_array_size(at(root, "devices")), DETECT_DEVICES);
+    json_decref(root);
+    ace_machine_close(machine);
+}
+
 /* ---- faults ---- */
 
 static void every_refusal_of_memory_is_an_error_or_a_whole_answer(void **state)
@@ -531,6 +554,7 @@ int main(void)
         cmocka_unit_test(diagnoses_are_sentences_in_every_language),
         cmocka_unit_test(every_text_is_there_in_every_language),
         cmocka_unit_test(a_hostile_name_stays_a_name),
+        cmocka_unit_test(an_absurd_machine_is_still_a_report),
         cmocka_unit_test(every_refusal_of_memory_is_an_error_or_a_whole_answer),
     };
     return cmocka_run_group_tests(tests, make_place, remove_place);

@@ -302,7 +302,10 @@ static void S_28_a_broken_file_is_rejected_with_its_line(void **state)
         {SEED("\n\"tier3\": {\"max_duration_with_lm\": 250}"), ":2:35:", "tier4 only 240 s"},
         {SEED("\n\"tier4\": {\"max_batch_with_lm\": 4}, \"tier6\": {\n\"max_batch_with_lm\": 2}"),
          ":2:32:", "batch of 4 with"},
-        {SEED("\"tier6\": {\n\"max_batch_without_lm\": 2}"), ":2:25:", "tier5 allows a batch of 4 without"},
+        {SEED("\"tier5\": {\n\"max_batch_without_lm\": 2}"), ":2:25:", "tier4 allows a batch of 4 without"},
+        {SEED("\"tier5\": {\n\"max_duration_with_lm\": 400}"),
+         ":2:25:", "400 s with the language model, but only 360 s"},
+        {SEED("\"tier3\": {\n\"max_batch_with_lm\": 3}"), ":2:22:", "batch of 3 with the language model, but only 2"},
         /* language models that do not fit together */
         {SEED("\"tier4\": {\n\"lm_model\": \"4B\"}"), ":2:13:", "recommends the language model 4B"},
         {SEED("\"tier5\": {\n\"lm_models\": [\"1.7B\"]}"), ":2:14:", "recommends the language model 0.6B"},
