@@ -88,10 +88,9 @@ static void weight_sizes(void **state)
                             make_weight(dev, &r, ACE_WEIGHT_GATED, n, k, 1, -1, 1),
                             make_weight(dev, &r, ACE_WEIGHT_VECTOR, n, 1, 1, -1, 1),
                             make_weight(dev, &r, ACE_WEIGHT_TABLE, n, k, 1, -1, 1)};
-        assert_int_equal(ace_device_get_stats(dev).weight_bytes,
-                         packed_bytes(c, ACE_WEIGHT_PRODUCT, n, k, taps) +
-                             packed_bytes(c, ACE_WEIGHT_GATED, n, k, 1) + (size_t)n * 4 +
-                             (size_t)(n * k) * element);
+        assert_int_equal(ace_device_get_stats(dev).weight_bytes, packed_bytes(c, ACE_WEIGHT_PRODUCT, n, k, taps) +
+                                                                     packed_bytes(c, ACE_WEIGHT_GATED, n, k, 1) +
+                                                                     (size_t)n * 4 + (size_t)(n * k) * element);
         for (int j = 0; j < 4; j++) drop_weight(dev, &w[j]);
         assert_int_equal(ace_device_get_stats(dev).weight_bytes, 0);
     }
@@ -308,6 +307,33 @@ static void misuse_is_caught_and_sticks(void **state)
     ace_device_close(dev);
 }
 
+/* The matrix unit's workspace bounds how far a convolution may reach; nothing that a model has comes near. */
+static void endless_reach_is_refused(void **state)
+{
+    const config *c = *state;
+    bool bounded = c->isa == ACE_ISA_AMX && c->precision == ACE_BF16;
+    ace_device *dev = open_device(c, 1, SCRATCH, NULL);
+    random_state r = {5};
+    host_weight w = make_weight(dev, &r, ACE_WEIGHT_PRODUCT, 8, 24, 2, -1, 1);
+    ace_mat x = ace_scratch(dev, c->precision, 5, 12), y = ace_scratch(dev, ACE_F32, 5, 8);
+    float zeros[60] = {0};
+    ace_upload(dev, x, zeros);
+    ace_conv conv = {.stride = 1, .dilation = 10000};
+    ace_conv1d(dev, y, x, w.w, &conv, NULL);
+    check_ok(dev);
+    conv.dilation = 1000000;
+    ace_conv1d(dev, y, x, w.w, &conv, NULL);
+    ace_error error = {0};
+    assert_int_equal(ace_device_ok(dev, &error), !bounded);
+    if (bounded) {
+        assert_int_equal(error.status, ACE_ERROR_MODEL);
+        assert_non_null(strstr(error.message, "dilation 1000000"));
+    }
+    ace_device_clear(dev);
+    drop_weight(dev, &w);
+    ace_device_close(dev);
+}
+
 /* ---- stopping ------------------------------------------------------------------------------------------------ */
 
 typedef struct stopper {
@@ -397,6 +423,7 @@ int main(void)
         {"no memory at any point", no_memory_at_any_point},
         {"readers are asked once per row, and their errors kept", readers_are_asked_once_and_believed},
         {"misuse is caught and sticks", misuse_is_caught_and_sticks},
+        {"only a convolution that reaches very far is refused", endless_reach_is_refused},
         {"a long operation stops within 0.3 s", stops_quickly},
     };
     return run_device_tests("device/cpu", tests, sizeof tests / sizeof *tests);

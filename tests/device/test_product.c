@@ -145,6 +145,11 @@ static void linear_is_exact_enough(void **state)
     check_product(dev, &r, 9, 9, 255, 35, 1, NULL, 0);
     check_product(dev, &r, 9, 9, 257, 35, 1, NULL, 0);
     check_product(dev, &r, 14, 14, 1027, 300, 1, NULL, 0);
+    /* channels in several passes, blocks of rows and groups of panels; weights that stay in a cache, and not */
+    check_product(dev, &r, 40, 40, 5301, 35, 1, NULL, 0);
+    check_product(dev, &r, 21, 21, 2700, 700, 1, NULL, 1 | 8 | 128);
+    check_product(dev, &r, 300, 300, 65, 97, 1, NULL, 1 | 8 | 16 | 32);
+    check_product(dev, &r, 300, 300, 65, 2100, 1, NULL, 0);
     ace_device_close(dev);
 }
 
@@ -181,6 +186,10 @@ static void convolution_is_exact_enough(void **state)
     check_product(dev, &r, 30, 30, 301, 40, 7, &conv, 1);
     check_product(dev, &r, 30, 30, 128, 40, 7, &conv, 1);
     check_product(dev, &r, 30, 30, 51, 40, 20, &conv, 1);
+    check_product(dev, &r, 300, 300, 33, 70, 7, &conv, 1 | 16 | 32);
+    /* several passes, at a stride and with a reach */
+    check_product(dev, &r, 33, 250, 1500, 35, 3, &(ace_conv){.stride = 1, .dilation = 100, .padding = 100}, 1);
+    check_product(dev, &r, 35, 400, 700, 18, 6, &(ace_conv){.stride = 25, .dilation = 3, .padding = 7}, 1);
     ace_device_close(dev);
 }
 

@@ -52,7 +52,8 @@ static void end(void)
  * flags are constants wherever this is inlined: whether the second half of the rows and columns is wanted, and whether
  * it is A that streams, or else B. */
 INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b,
-                            bool accumulate, bool low, bool right, bool a_streams, const char *soon, int64_t ahead)
+                            bool accumulate, bool low, bool right, bool a_streams, void (*meanwhile)(void *),
+                            void *context)
 {
     float *c_low = c + HALF * CPU_TILE;
     if (accumulate) {
@@ -72,11 +73,11 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
         LOAD(4, rows, CPU_TILE_LINE, a_streams);
         if (right) LOAD(7, b + CPU_TILE_LINE, B_BYTES, !a_streams);
         if (low) LOAD(5, rows + HALF * CPU_TILE_LINE, CPU_TILE_LINE, a_streams);
-        for (int64_t i = 0; i < ahead; i++, soon += 64) _mm_prefetch(soon, _MM_HINT_T1);
         _tile_dpbf16ps(0, 4, 6);
         if (right) _tile_dpbf16ps(1, 4, 7);
         if (low) _tile_dpbf16ps(2, 5, 6);
         if (low && right) _tile_dpbf16ps(3, 5, 7);
+        meanwhile(context);
     }
     _tile_stored(0, c, C_BYTES);
     if (right) _tile_stored(1, c + HALF, C_BYTES);
@@ -85,28 +86,28 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
 }
 
 INLINE void multiply(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, bool a_streams, const char *soon, int64_t ahead)
+                     int64_t rows, int64_t cols, bool a_streams, void (*meanwhile)(void *), void *context)
 {
     if (rows > HALF && cols > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, true, true, a_streams, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, true, true, a_streams, meanwhile, context);
     else if (rows > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, true, false, a_streams, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, true, false, a_streams, meanwhile, context);
     else if (cols > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, false, true, a_streams, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, false, true, a_streams, meanwhile, context);
     else
-        multiply_halves(c, a, lines, steps, b, accumulate, false, false, a_streams, soon, ahead);
+        multiply_halves(c, a, lines, steps, b, accumulate, false, false, a_streams, meanwhile, context);
 }
 
 static void stream_a(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, const char *soon, int64_t ahead)
+                     int64_t rows, int64_t cols, void (*meanwhile)(void *), void *context)
 {
-    multiply(c, a, lines, steps, b, accumulate, rows, cols, true, soon, ahead);
+    multiply(c, a, lines, steps, b, accumulate, rows, cols, true, meanwhile, context);
 }
 
 static void stream_b(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, const char *soon, int64_t ahead)
+                     int64_t rows, int64_t cols, void (*meanwhile)(void *), void *context)
 {
-    multiply(c, a, lines, steps, b, accumulate, rows, cols, false, soon, ahead);
+    multiply(c, a, lines, steps, b, accumulate, rows, cols, false, meanwhile, context);
 }
 
 const cpu_tiles cpu_tiles_amx = {.begin = begin, .end = end, .stream_a = stream_a, .stream_b = stream_b};

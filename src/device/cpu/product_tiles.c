@@ -12,8 +12,11 @@
  *     and meet all tiles of the block there. The sums wait in memory between chunks.
  *   - Weights that stay in the second-level cache: tile by tile, whose inputs stay in the first-level cache while all
  *     panels pass by.
- * They give the same bits: the sums take the same steps in the same order. If a block of x is too large, its channels
- * are cut into passes whose number depends on the layer alone. */
+ * While the unit multiplies, the core has little to do. Between the steps it finishes what was multiplied before (the
+ * epilogue) in strips of a few rows, and asks for the memory that comes next.
+ *
+ * Both orders give the same bits: the sums take the same steps one after the other. If a block of x is too large, its
+ * channels are cut into passes whose number depends on the layer alone. */
 #include "device/cpu/cpu.h"
 
 #include "base/error.h"
@@ -28,15 +31,20 @@ enum {
     CHUNK_STEPS = 20,            /* of 32 values of k: with these a panel fills two thirds of the first-level cache */
     RESIDENT_STEPS = 1024,       /* most steps of an element in the second order */
     RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
-    COPY_ROWS = 16               /* read side by side while copying */
+    RESIDENT_PANELS = 64,        /* most panels in the second order */
+    COPY_ROWS = 16,              /* read side by side while copying */
+    TOGETHER = 4,                /* panels finished together in the first order: longer pieces of rows to write */
+    STRIP = 4                    /* rows finished at a time */
 };
 
 /* A thread's workspace. */
 typedef struct buffers {
     char x[PACK_LINES * CPU_TILE_LINE];    /* [slab][position] of this pass */
-    float c[GROUP][BLOCK_ROWS * CPU_TILE]; /* sums of a panel; only with passes there is more than one */
+    float c[GROUP][BLOCK_ROWS * CPU_TILE]; /* sums of a panel, some waiting to be finished */
     int32_t lines[RESIDENT_STEPS];         /* of a kernel call, see cpu_tile_kernel */
 } buffers;
+_Static_assert(GROUP >= 2 * TOGETHER, "sums are overwritten that are not finished");
+_Static_assert(2 * RESIDENT_PANELS * CPU_TILE <= GROUP * BLOCK_ROWS, "the sums of two rows of tiles have no room");
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of tiles needs more workspace");
 
 typedef struct tiling {
@@ -155,29 +163,76 @@ static int64_t panel_width(const tiling *t, int64_t panel)
     return t->p->epilogue.gated ? CPU_TILE : cpu_min(CPU_TILE, t->cols - panel * CPU_TILE);
 }
 
-static void finish(const tiling *t, const float *c, int64_t first, int64_t rows, int64_t panel)
+/* ---- between the steps ------------------------------------------------------------------------------------------- */
+
+/* Sums that wait for the epilogue: rows [row, row + rows) of the panels [panel, panel + panels), those of a panel
+ * `distance` floats after those of the one before. */
+typedef struct sums {
+    const float *c;
+    int64_t distance, row, rows, panel, panels;
+} sums;
+
+typedef struct chores {
+    const tiling *t;
+    sums waiting;
+    int64_t strips, finished; /* of one panel each */
+    int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
+    const char *soon;         /* memory to ask for, `ahead` lines per step */
+    int64_t ahead;
+} chores;
+
+static void finish_strip(chores *k)
 {
-    int64_t col = panel * t->panel_cols;
-    t->cpu->kernels->epilogue(c, first, rows, col, cpu_min(t->panel_cols, t->cols - col), &t->p->epilogue);
+    const tiling *t = k->t;
+    const sums *s = &k->waiting;
+    int64_t row = k->finished / s->panels * STRIP, i = k->finished % s->panels, col = (s->panel + i) * t->panel_cols;
+    t->cpu->kernels->epilogue(s->c + i * s->distance + row * CPU_TILE, s->row + row, cpu_min(STRIP, s->rows - row), col,
+                              cpu_min(t->panel_cols, t->cols - col), &t->p->epilogue);
+    k->finished++;
 }
 
+static void finish_all(chores *k)
+{
+    while (k->finished < k->strips) finish_strip(k);
+}
+
+/* Takes new sums, which the next `steps` steps shall finish, when the ones before are done with. */
+static void wait_for_epilogue(chores *k, sums s, int64_t steps)
+{
+    finish_all(k);
+    k->waiting = s;
+    k->strips = cpu_divide_up(s.rows, STRIP) * s.panels;
+    k->finished = k->credit = 0;
+    k->pace = steps;
+}
+
+static void do_chores(void *context)
+{
+    chores *k = context;
+    for (int64_t i = 0; i < k->ahead; i++, k->soon += 64) __builtin_prefetch(k->soon, 0, 2);
+    for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
+}
+
+/* ---- the two orders ---------------------------------------------------------------------------------------------- */
+
 /* One panel with all tiles of the block. The next chunk, wherever it is, is asked for meanwhile. */
-static void multiply_panel(const tiling *t, const block *b, buffers *own, int64_t panel, float *c)
+static void multiply_panel(const tiling *t, const block *b, buffers *own, chores *k, int64_t panel, float *c)
 {
     int64_t tiles = cpu_divide_up(b->rows, CPU_TILE), width = panel_width(t, panel);
-    for (chunk k = next_chunk(t, b, (chunk){0}), next; k.count > 0; k = next) {
-        next = next_chunk(t, b, k);
-        const char *weights = chunk_weights(t, b, panel, k);
+    for (chunk now = next_chunk(t, b, (chunk){0}), next; now.count > 0; now = next) {
+        next = next_chunk(t, b, now);
+        const char *weights = chunk_weights(t, b, panel, now);
         const char *soon =
             next.count > 0 ? chunk_weights(t, b, panel, next) : chunk_weights(t, b, panel + 1, (chunk){0});
-        int64_t lines = (next.count > 0 ? next.count : k.count) * CPU_TILE;
-        int64_t ahead = cpu_divide_up(lines, tiles * k.count);
-        chunk_lines(t, b, k, own->lines);
+        int64_t lines = (next.count > 0 ? next.count : now.count) * CPU_TILE;
+        int64_t ahead = cpu_divide_up(lines, tiles * now.count);
+        chunk_lines(t, b, now, own->lines);
         for (int64_t tile = 0; tile < tiles; tile++) {
-            int64_t row = tile * CPU_TILE, asked = tile * k.count * ahead;
-            t->cpu->kernels->tiles->stream_a(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, k.count,
-                                             weights, b->slab > 0 || k.first > 0, b->rows - row, width,
-                                             soon + asked * 64, asked < lines ? ahead : 0);
+            int64_t row = tile * CPU_TILE, asked = tile * now.count * ahead;
+            k->soon = soon + asked * 64;
+            k->ahead = asked < lines ? ahead : 0;
+            t->cpu->kernels->tiles->stream_a(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, now.count,
+                                             weights, b->slab > 0 || now.first > 0, b->rows - row, width, do_chores, k);
         }
     }
 }
@@ -186,32 +241,44 @@ static void multiply_panel(const tiling *t, const block *b, buffers *own, int64_
 static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t first_panel, int64_t panels)
 {
     bool several = t->pass_slabs < t->slabs;
+    chores k = {.t = t, .pace = 1};
+    int64_t steps = TOGETHER * t->taps * t->pass_slabs * cpu_divide_up(b->rows, CPU_TILE);
     for (b->slab = 0; b->slab < t->slabs; b->slab += b->slabs) {
         b->slabs = cpu_min(t->pass_slabs, t->slabs - b->slab);
+        bool last = b->slab + b->slabs == t->slabs;
         copy_block(t, b, own->x);
         for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
-            float *c = own->c[several ? i : 0];
-            multiply_panel(t, b, own, first_panel + i, c);
-            if (b->slab + b->slabs == t->slabs) finish(t, c, b->first, b->rows, first_panel + i);
+            int64_t together = i % TOGETHER + 1, place = several ? i : i % (2 * TOGETHER);
+            multiply_panel(t, b, own, &k, first_panel + i, own->c[place]);
+            if (last && (together == TOGETHER || i + 1 == panels))
+                wait_for_epilogue(&k,
+                                  (sums){own->c[place - together + 1], BLOCK_ROWS * CPU_TILE, b->first, b->rows,
+                                         first_panel + i - together + 1, together},
+                                  steps);
         }
     }
+    finish_all(&k);
 }
 
 /* Second order. */
 static void tile_by_tile(const tiling *t, block *b, buffers *own)
 {
+    enum { TILE_SUMS = CPU_TILE * CPU_TILE };
     chunk all = {0, t->steps};
-    float *c = own->c[0];
+    chores k = {.t = t, .pace = 1};
     b->slabs = t->slabs;
     copy_block(t, b, own->x);
     chunk_lines(t, b, all, own->lines);
-    for (int64_t row = 0; row < b->rows && !cpu_stopped(t->dev); row += CPU_TILE)
-        for (int64_t panel = 0; panel < t->panels; panel++) {
-            t->cpu->kernels->tiles->stream_b(c, own->x + row * CPU_TILE_LINE, own->lines, t->steps,
+    for (int64_t row = 0; row < b->rows && !cpu_stopped(t->dev); row += CPU_TILE) {
+        float *c = own->c[0] + row / CPU_TILE % 2 * t->panels * TILE_SUMS;
+        for (int64_t panel = 0; panel < t->panels; panel++)
+            t->cpu->kernels->tiles->stream_b(c + panel * TILE_SUMS, own->x + row * CPU_TILE_LINE, own->lines, t->steps,
                                              chunk_weights(t, b, panel, all), false, b->rows - row,
-                                             panel_width(t, panel), NULL, 0);
-            finish(t, c, b->first + row, cpu_min(CPU_TILE, b->rows - row), panel);
-        }
+                                             panel_width(t, panel), do_chores, &k);
+        wait_for_epilogue(&k, (sums){c, TILE_SUMS, b->first + row, cpu_min(CPU_TILE, b->rows - row), 0, t->panels},
+                          t->panels * t->steps);
+    }
+    finish_all(&k);
 }
 
 static void tile_task(void *context, int64_t index, int worker)
@@ -238,7 +305,7 @@ static void share_out(tiling *t, int64_t most_rows)
     int64_t rows = t->p->rows, threads = t->cpu->threads;
     int64_t wanted = rows <= CPU_TILE ? 8 * threads : 2 * threads;
     t->resident = t->pass_slabs == t->slabs && rows >= CPU_TILE * wanted && t->steps <= RESIDENT_STEPS &&
-                  t->panels * (int64_t)t->panel_bytes <= RESIDENT_BYTES;
+                  t->panels <= RESIDENT_PANELS && t->panels * (int64_t)t->panel_bytes <= RESIDENT_BYTES;
     t->blocks = cpu_divide_up(rows, most_rows);
     if (t->resident) t->blocks = cpu_max(t->blocks, wanted);
     t->block_rows = round_up(cpu_divide_up(rows, t->blocks), CPU_TILE);

@@ -7,19 +7,66 @@
 
 #include "device/cpu/few_rows_template.h"
 
-static vf apply_epilogue(vf p, const cpu_epilogue *e, int64_t m, int64_t col, int64_t n)
-{
-    if (e->bias) p = vf_add(p, vf_load_n(e->bias + col, n));
-    if (e->silu) p = vf_silu(p);
-    if (e->gate) p = vf_mul(p, vf_load_n(e->gate + col, n));
-    if (e->residual.rows) p = vf_add(p, vf_load_n((const float *)e->residual.data + m * e->residual.stride + col, n));
-    return p;
-}
-
-static vf snake(vf x, const float *alpha, const float *inv_beta, int64_t n)
+static inline __attribute__((always_inline)) vf snake(vf x, const float *alpha, const float *inv_beta, int64_t n)
 {
     vf s = vf_sin_squared(vf_mul(vf_load_n(alpha, n), x));
     return vf_fma(s, vf_load_n(inv_beta, n), x);
+}
+
+/* ---- the epilogue of products ------------------------------------------------------------------------------------ */
+
+#define EPILOGUE_INLINE static inline __attribute__((always_inline))
+
+/* What there is to do. */
+enum { BIAS = 1, SILU = 2, GATE = 4, RESIDUAL = 8, STORE = 16, SNAKE = 32, Y_BF16 = 64, ACT_BF16 = 128 };
+
+static unsigned epilogue_parts(const cpu_epilogue *e)
+{
+    unsigned parts = 0;
+    if (e->bias) parts |= BIAS;
+    if (e->silu) parts |= SILU;
+    if (e->gate) parts |= GATE;
+    if (e->residual.rows) parts |= RESIDUAL;
+    if (e->y.rows) parts |= STORE;
+    if (e->y.rows && e->y.dtype == ACE_BF16) parts |= Y_BF16;
+    if (e->alpha) parts |= SNAKE;
+    if (e->alpha && e->act.dtype == ACE_BF16) parts |= ACT_BF16;
+    return parts;
+}
+
+EPILOGUE_INLINE void epilogue_store(ace_mat m, bool bf16, int64_t row, int64_t col, vf v, int64_t n)
+{
+    if (bf16)
+        vf_store_bf16((uint16_t *)m.data + row * m.stride + col, v, n);
+    else
+        vf_store_n((float *)m.data + row * m.stride + col, v, n);
+}
+
+/* n columns of a vector, from column `col` of the row on. */
+EPILOGUE_INLINE void epilogue_vector(const float *c, int64_t row, int64_t col, int64_t n, const cpu_epilogue *e,
+                                     unsigned parts)
+{
+    vf p = vf_load_n(c, VF_LANES);
+    if (parts & BIAS) p = vf_add(p, vf_load_n(e->bias + col, n));
+    if (parts & SILU) p = vf_silu(p);
+    if (parts & GATE) p = vf_mul(p, vf_load_n(e->gate + col, n));
+    if (parts & RESIDUAL) p = vf_add(p, vf_load_n((const float *)e->residual.data + row * e->residual.stride + col, n));
+    if (parts & STORE) epilogue_store(e->y, parts & Y_BF16, row, col, p, n);
+    if (parts & SNAKE)
+        epilogue_store(e->act, parts & ACT_BF16, row, col, snake(p, e->alpha + col, e->inv_beta + col, n), n);
+}
+
+/* With constant parts nothing is asked for every vector, and the layers' constants stay in registers. */
+EPILOGUE_INLINE void epilogue_rows(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                                   const cpu_epilogue *e, unsigned parts)
+{
+    if (cols == CPU_NR) {
+        for (int64_t m = 0; m < rows; m++, c += CPU_NR)
+            for (int64_t i = 0; i < CPU_NR; i += VF_LANES) epilogue_vector(c + i, row + m, col + i, VF_LANES, e, parts);
+        return;
+    }
+    for (int64_t m = 0; m < rows; m++, c += CPU_NR)
+        for (int64_t i = 0; i < cols; i += VF_LANES) epilogue_vector(c + i, row + m, col + i, cols - i, e, parts);
 }
 
 static void gated_rows(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
@@ -31,22 +78,36 @@ static void gated_rows(const float *c, int64_t row, int64_t rows, int64_t col, i
         }
 }
 
+#define EPILOGUE_CASE(parts)                              \
+    case parts:                                           \
+        epilogue_rows(c, row, rows, col, cols, e, parts); \
+        break;
+
+/* The cases are those of the models; others take the last line, more slowly. */
 static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
 {
     if (e->gated) {
         gated_rows(c, row, rows, col, cols, e);
         return;
     }
-    for (int64_t m = row; m < row + rows; m++, c += CPU_NR)
-        for (int64_t i = 0; i < cols; i += VF_LANES) {
-            int64_t n = cols - i;
-            vf p = apply_epilogue(vf_load_n(c + i, VF_LANES), e, m, col + i, n);
-            if (e->y.rows) vf_store_as(e->y.data, e->y.dtype, m * e->y.stride + col + i, p, n);
-            if (e->alpha)
-                vf_store_as(e->act.data, e->act.dtype, m * e->act.stride + col + i,
-                            snake(p, e->alpha + col + i, e->inv_beta + col + i, n), n);
-        }
+    unsigned parts = epilogue_parts(e);
+    switch (parts) {
+        EPILOGUE_CASE(STORE)
+        EPILOGUE_CASE(STORE | Y_BF16)
+        EPILOGUE_CASE(BIAS | STORE)
+        EPILOGUE_CASE(BIAS | STORE | Y_BF16)
+        EPILOGUE_CASE(RESIDUAL | STORE)
+        EPILOGUE_CASE(GATE | RESIDUAL | STORE)
+        EPILOGUE_CASE(BIAS | SNAKE | ACT_BF16)
+        EPILOGUE_CASE(BIAS | STORE | SNAKE | ACT_BF16)
+        EPILOGUE_CASE(BIAS | RESIDUAL | SNAKE | ACT_BF16)
+        EPILOGUE_CASE(BIAS | RESIDUAL | STORE | SNAKE | ACT_BF16)
+    default:
+        epilogue_rows(c, row, rows, col, cols, e, parts);
+    }
 }
+
+/* ---- along a row ------------------------------------------------------------------------------------------------- */
 
 static void expand_panel(float *panel, const uint16_t *pairs, int taps, int64_t length)
 {
