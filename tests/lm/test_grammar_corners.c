@@ -41,6 +41,18 @@ static int32_t token_of(const ace_tokenizer *tokenizer, const char *text)
     return id;
 }
 
+/* The token of one byte. */
+static int32_t byte_token(const ace_tokenizer *tokenizer, char byte)
+{
+    for (int32_t id = 0; id < tokenizer_limit(tokenizer); id++) {
+        size_t n = 0;
+        const char *bytes = tokenizer_token_bytes(tokenizer, id, &n);
+        if (bytes && n == 1 && bytes[0] == byte) return id;
+    }
+    fail_msg("no token for byte %d", byte);
+    return -1;
+}
+
 static session begin(const ace_tokenizer *tokenizer, lm_grammar_options options, lm_grammar_request request)
 {
     ace_error error = {0};
@@ -145,6 +157,39 @@ static void d5_an_equal_line_feed_ends_the_genres(void **state)
     lm_metadata_free(&given);
 }
 
+/* Official: the field that the model names behind its caption, letter by letter. */
+static lm_field named(const ace_tokenizer *tokenizer, const char *name)
+{
+    lm_metadata given = {0};
+    assert_true(lm_metadata_set_text(&given, LM_BPM, lm_slice_of("9"), NULL));
+    lm_grammar_request request = {.phase = LM_PHASE_COT, .skip_genres = true, .given = &given};
+    session s = begin(tokenizer, (lm_grammar_options){.profile = LM_PROFILE_OFFICIAL}, request);
+    choose(&s, token_of(tokenizer, "x"));
+    choose(&s, token_of(tokenizer, "\n"));
+    assert_int_equal(s.step.kind, LM_STEP_LOOK);
+    lm_grammar_look(&s.state, byte_token(tokenizer, name[0]), false);
+    lm_grammar_next(&s.state, &s.step);
+    for (const char *byte = name; *byte; byte++) choose(&s, byte_token(tokenizer, *byte));
+    bool forced = s.step.kind == LM_STEP_FORCED && s.step.forced[0] != token_of(tokenizer, " ");
+    lm_field field = s.state.field;
+    end(&s);
+    lm_metadata_free(&given);
+    return forced ? LM_FIELD_COUNT : field; /* forced: none that it knows, so the next one's name is written */
+}
+
+/* As the official class has it: neither a space within a name nor a character in pieces is overlooked. */
+static void official_knows_whole_names_only(void **state)
+{
+    const ace_tokenizer *tokenizer = *state;
+    assert_int_equal(named(tokenizer, "duration:"), LM_DURATION);
+    assert_int_equal(named(tokenizer, "Keyscale:"), LM_KEYSCALE);
+    assert_int_equal(named(tokenizer, "d uration:"), LM_FIELD_COUNT);
+    /* KELVIN SIGN, of which the lower case is k, is known when it is one token; as three it is three times U+FFFD */
+    assert_int_equal(named(tokenizer, "\xe2\x84\xaa"
+                                      "eyscale:"),
+                     LM_FIELD_COUNT);
+}
+
 /* Official injects what it is given, and <|im_end|> in it ends the text; the default profile refuses it. */
 static void official_takes_control_tokens_as_given(void **state)
 {
@@ -173,6 +218,7 @@ int main(void)
         cmocka_unit_test(a_dead_end_ends_the_line),
         cmocka_unit_test(without_a_maximum_it_is_600),
         cmocka_unit_test(d5_an_equal_line_feed_ends_the_genres),
+        cmocka_unit_test(official_knows_whole_names_only),
         cmocka_unit_test(official_takes_control_tokens_as_given),
     };
     return cmocka_run_group_tests_name("lm/grammar_corners", tests, open_tokenizer, close_tokenizer);
