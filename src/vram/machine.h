@@ -23,7 +23,7 @@ struct ace_machine {
     bool has_card;            /* a usable card is chosen: `card` is what its tier allows */
     limits_basis card;
     limits_basis basis; /* what holds for songs made now */
-    settings settings;  /* of `card` if there is one, else of `basis` */
+    settings settings;  /* to show: of `card` if there is one, else of `basis` */
     int warning_count;
     char warnings[MACHINE_WARNINGS][MACHINE_WARNING];
     const char *(*variable)(const char *name);
@@ -32,7 +32,8 @@ struct ace_machine {
 /* ace_machine_open() on a machine that stands at other places. */
 ace_machine *machine_open_at(const ace_machine_options *options, const detect_places *places, ace_error *error);
 
-/* What limits_request() measures requests against. The first of the two calls that an engine makes. */
+/* What limits_request() measures requests against: the first of the two calls that an engine makes. With the same basis
+ * settings_decide() says whether the language model is started. */
 const limits_basis *machine_limits_basis(const ace_machine *machine);
 
 /* The parts of ace_machine_report(), in report*.c. They append to `out`. */

@@ -282,7 +282,7 @@ static void values_of_a_file_say_so(void **state)
 {
     (void)state;
     static const char text[] =
-        "{\"cpu\": {\"init_lm\": true}, \"profiles\": {\"seed\": {\"tiers\": {\"tier4\": {\"init_lm\": true}}}}}";
+        "{\"cpu\": {\"init_lm\": false}, \"profiles\": {\"seed\": {\"tiers\": {\"tier4\": {\"init_lm\": true}}}}}";
     ace_error error = {0};
     tiers_table *mine = tiers_parse(text, strlen(text), "x.json", &error);
     assert_non_null(mine);
@@ -294,9 +294,12 @@ static void values_of_a_file_say_so(void **state)
     assert_string_equal(settings_origin_name(s.lm_model_origin), "tier");
     basis.source = LIMITS_CPU;
     assert_true(settings_decide(&basis, mine, NULL, NULL, &s, &error));
+    assert_false(s.init_lm);
+    assert_string_equal(settings_origin_name(s.init_lm_origin), "file");
+    assert_true(settings_decide(&basis, table, NULL, NULL, &s, &error));
     assert_true(s.init_lm);
-    basis.tier = tiers_find(&mine->profiles[0], "tier1"); /* too little memory for any */
-    assert_true(settings_decide(&basis, mine, NULL, NULL, &s, &error));
+    basis.tier = tiers_find(&table->profiles[0], "tier1"); /* too little memory for any */
+    assert_true(settings_decide(&basis, table, NULL, NULL, &s, &error));
     assert_false(s.init_lm);
     tiers_free(mine);
 }

@@ -167,7 +167,7 @@ static void the_cpu_takes_its_limits_from_what_is_available(void **state)
         ace_machine *machine = fake_open(&places, (ace_machine_options){0});
         assert_string_equal(machine->basis.tier->id, rows[i].tier);
         assert_true(machine->basis.gib > rows[i].gib - 0.01 && machine->basis.gib < rows[i].gib + 0.01);
-        assert_false(machine->settings.init_lm);
+        assert_int_equal(machine->settings.init_lm, machine->basis.tier->lm_models != 0);
         char *report_text = report(machine, ACE_REPORT_TEXT, "en");
         has_not(report_text, "Tier");
         has(report_text, "Limits of the CPU");
@@ -175,12 +175,12 @@ static void the_cpu_takes_its_limits_from_what_is_available(void **state)
         ace_machine_close(machine);
     }
     detect_places places = fake_machine();
-    fake_file("mine.json", "{\"cpu\": {\"memory\": \"total\", \"init_lm\": true}}");
+    fake_file("mine.json", "{\"cpu\": {\"memory\": \"total\", \"init_lm\": false}}");
     char path[128];
     snprintf(path, sizeof path, "%s/mine.json", place);
     ace_machine *machine = fake_open(&places, (ace_machine_options){.tiers = path});
     assert_string_equal(machine->basis.tier->id, "unlimited");
-    assert_true(machine->settings.init_lm);
+    assert_false(machine->settings.init_lm);
     ace_machine_close(machine);
     places.proc = "/nonexistent"; /* a machine that tells nothing has the smallest limits, not none */
     machine = fake_open(&places, (ace_machine_options){0});
