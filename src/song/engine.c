@@ -83,7 +83,6 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     engine->warning = options->warning;
     engine->user = options->user;
     engine->planner_wanted = !options->lm || strcmp(options->lm, "none") != 0;
-    engine->planner_options.max_duration = LM_MAX_DURATION;
     if (options->genres && !(engine->genres = ace_strdup(options->genres, error))) {
         ace_engine_close(engine);
         return NULL;
@@ -92,13 +91,15 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     bool ok = (options->vae_window >= 0 && options->vae_window <= 15000) ||
               ace_fail(error, ACE_ERROR_USAGE, "the VAE window cannot be %d frames: give 1 to 15000, or 0",
                        options->vae_window);
+    ok = ok && allowance_open(&engine->allowance, options, error);
+    engine->planner_options.max_duration = engine->allowance.max_duration;
     if (!ok || !open_checkpoint(engine, options, error) || !settle_recipe(engine, options->recipe, error) ||
         !open_device(engine, options, error)) {
         ace_engine_close(engine);
         return NULL;
     }
     engine->fit.vae_window = options->vae_window;
-    engine->limit = options->memory_limit;
+    engine->limit = engine->allowance.memory;
     ace_device_set_limit(engine->dev, engine->limit);
     pipeline_init(&engine->pipeline, engine->dev, engine->checkpoint, &engine->fit);
     return engine;
@@ -112,6 +113,7 @@ void ace_engine_close(ace_engine *engine)
     ace_device_close(engine->dev);
     tokenizer_close(engine->tokenizer);
     checkpoint_close(engine->checkpoint);
+    allowance_close(&engine->allowance);
     free(engine->genres);
     free(engine);
 }

@@ -2,6 +2,7 @@
 #ifndef ACE_SONG_ENGINE_H
 #define ACE_SONG_ENGINE_H
 
+#include "song/allowance.h"
 #include "song/pipeline.h"
 #include "song/planner.h"
 
@@ -11,7 +12,8 @@ struct ace_engine {
     ace_tokenizer *tokenizer; /* NULL: synthetic */
     ace_device *dev;
     pipeline pipeline;
-    pipeline_fit fit;    /* what was asked for: the most memory that a song may take */
+    pipeline_fit fit; /* what was asked for: the most memory that a song may take */
+    allowance allowance;
     size_t limit;        /* bytes of memory that a call may take, which the device keeps too; 0: none */
     bool planner_wanted; /* not refused by the options */
     planner_options planner_options;

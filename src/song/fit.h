@@ -15,4 +15,10 @@
 bool fit_choose(const pipeline *p, const song_job *job, const pipeline_fit *asked, size_t limit, size_t others,
                 pipeline_fit *fit, pipeline_needs *needs, ace_error *error);
 
+static inline bool fit_same(const pipeline_fit *a, const pipeline_fit *b)
+{
+    return a->evict == b->evict && a->stream_dit == b->stream_dit && a->stream_text == b->stream_text &&
+           a->one_by_one == b->one_by_one && a->vae_window == b->vae_window;
+}
+
 #endif

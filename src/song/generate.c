@@ -65,6 +65,17 @@ static void raise_peak(size_t *peak, size_t bytes)
     if (bytes > *peak) *peak = bytes;
 }
 
+/* The planner's weights stay for the next song if that costs this one nothing. */
+static bool choose_fit(const ace_engine *engine, const song_job *job, size_t planner_weights, pipeline_fit *fit,
+                       bool *planner_stays, pipeline_needs *needs, ace_error *error)
+{
+    ace_error crowded = {0};
+    const pipeline *p = &engine->pipeline;
+    *planner_stays = fit_choose(p, job, &engine->fit, engine->limit, planner_weights, fit, needs, &crowded) &&
+                     (planner_weights == 0 || fit_same(fit, &engine->fit));
+    return *planner_stays || fit_choose(p, job, &engine->fit, engine->limit, 0, fit, needs, error);
+}
+
 static bool run_job(const song_job *job, making *m, ace_error *error)
 {
     ace_engine *engine = m->call.engine;
@@ -72,9 +83,10 @@ static bool run_job(const song_job *job, making *m, ace_error *error)
     ace_result *result = m->result;
     ace_stage_cost costs[ACE_STAGE_COUNT] = {0};
     pipeline_fit fit;
-    if (engine->limit > 0) planner_unload(engine->planner);
-    if (!fit_choose(p, job, &engine->fit, engine->limit, planner_weight_bytes(engine->planner), &fit, &m->needs, error))
+    bool planner_stays;
+    if (!choose_fit(engine, job, planner_weight_bytes(engine->planner), &fit, &planner_stays, &m->needs, error))
         return false;
+    if (!planner_stays) planner_unload(engine->planner);
     pipeline_set_fit(p, &fit);
     if (!ace_scratch_reserve(engine->dev, m->needs.scratch, error)) return false;
     raise_peak(&result->planned_peak, m->needs.total_peak);
@@ -100,7 +112,25 @@ static size_t planning_peak(const ace_engine *engine, const planner_needs *needs
     return stats.workspace + stats.weight_bytes + needs->weights + needs->scratch;
 }
 
-/* Within a limit the planner works alone. */
+/* What the request wants of the planner, which on a card too small for it works only when it is asked. */
+static bool wishes(const ace_engine *engine, const ace_request *asked, planning_wish *wish, ace_error *error)
+{
+    ace_error problem = {0};
+    bool available = engine_has_planner(engine, &problem);
+    if (available && !engine->allowance.planner_by_default && !request_bool(asked, FIELD_THINKING, false))
+        available = false;
+    return planning_wishes(asked, available, &problem, wish, error);
+}
+
+/* The request is made as it is. */
+static bool plan_nothing(const ace_request *asked, song_plan *plan, ace_error *error)
+{
+    plan->request = request_copy(asked, error);
+    if (plan->request) planning_done(plan->request);
+    return plan->request != NULL;
+}
+
+/* Where memory is short the planner works alone. */
 static bool make_room(ace_engine *engine, const planner_needs *needs, ace_error *error)
 {
     if (engine->limit == 0 || planning_peak(engine, needs) <= engine->limit) return true;
@@ -114,25 +144,26 @@ static bool make_room(ace_engine *engine, const planner_needs *needs, ace_error 
 }
 
 /* Plans the request as far as it wants to be planned; plan->request is then what is to be made. */
-static bool plan_request(call *c, const ace_request *asked, ace_result *result, song_plan *plan, ace_error *error)
+static bool plan_request(call *c, ace_request *asked, ace_result *result, song_plan *plan, ace_error *error)
 {
     ace_engine *engine = c->engine;
-    ace_error problem = {0};
+    ace_error too_large = {0};
     planning_wish wish;
     lm_session_limits limits;
     planner_needs needs;
-    bool available = engine_has_planner(engine, &problem);
     *plan = (song_plan){0};
-    if (!planning_wishes(asked, available, &problem, &wish, error)) return false;
-    if (!planning_wanted(&wish)) {
-        plan->request = request_copy(asked, error);
-        if (plan->request) planning_done(plan->request);
-        return plan->request != NULL;
-    }
+    if (!wishes(engine, asked, &wish, error)) return false;
+    allowance_reduce(&engine->allowance, asked, planning_wanted(&wish), &c->warnings);
+    if (!planning_wanted(&wish)) return plan_nothing(asked, plan, error);
     planner *p = engine_planner(engine, error);
     if (!p || !planning_limits(p, asked, &wish, &limits, error) || !planner_plan(p, &limits, &needs, error))
         return false;
-    if (!make_room(engine, &needs, error)) return false;
+    if (!make_room(engine, &needs, &too_large)) {
+        if (request_bool(asked, FIELD_THINKING, false))
+            return ace_fail(error, too_large.status, "%s", too_large.message);
+        if (c->warnings.warn) c->warnings.warn(c->warnings.user, too_large.message);
+        return plan_nothing(asked, plan, error);
+    }
     result->planned = true;
     result->planned_peak = planning_peak(engine, &needs);
     planner_watch watch = call_planner_watch(c);
@@ -266,7 +297,6 @@ static bool assume_plan(planner *p, const ace_request *asked, const planning_wis
 
 bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes, ace_error *error)
 {
-    ace_error problem = {0};
     planning_wish wish;
     lm_session_limits limits;
     planner_needs lm_needs = {0};
@@ -276,7 +306,8 @@ bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes
     planner *p = NULL;
     *bytes = 0;
     ace_request *asked = song_request(request, &(job_warnings){0}, error);
-    bool ok = asked && planning_wishes(asked, engine_has_planner(engine, &problem), &problem, &wish, error);
+    bool ok = asked && wishes(engine, asked, &wish, error);
+    if (ok) allowance_reduce(&engine->allowance, asked, planning_wanted(&wish), &(job_warnings){0});
     if (ok && planning_wanted(&wish)) {
         p = engine_planner(engine, error);
         ok = p && planning_limits(p, asked, &wish, &limits, error) && planner_plan(p, &limits, &lm_needs, error);
@@ -287,8 +318,9 @@ bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes
                           &(job_warnings){0}, error);
     if (ok) {
         pipeline_fit fit;
-        size_t planner_weights = engine->limit > 0 ? 0 : planner_weight_bytes(engine->planner) + lm_needs.weights;
-        ok = fit_choose(&engine->pipeline, &job, &engine->fit, engine->limit, planner_weights, &fit, &needs, error);
+        bool planner_stays;
+        size_t planner_weights = planner_weight_bytes(engine->planner) + lm_needs.weights;
+        ok = choose_fit(engine, &job, planner_weights, &fit, &planner_stays, &needs, error);
         if (ok) raise_peak(bytes, needs.total_peak);
         song_job_free(&job);
     }

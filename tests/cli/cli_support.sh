@@ -6,7 +6,7 @@ tiny=$2
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 cd "$place" || exit 1
-unset ACESTEP_MODEL ACESTEP_ISA
+unset ACESTEP_MODEL ACESTEP_ISA ACESTEP_TIERS MAX_CUDA_VRAM MAX_MPS_VRAM MAX_XPU_VRAM
 passed=0
 failed=0
 

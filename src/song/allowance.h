@@ -1,0 +1,26 @@
+/* allowance.h - what the machine allows an engine: memory, and the limits of a card's tier while one is pretended.
+ *
+ * On the CPU the table of tiers limits nothing: the memory plan tells what fits, and it is the memory that was free
+ * when the engine was opened. A card that MAX_CUDA_VRAM pretends is kept to in full: its memory, its longest song, its
+ * largest batch, its planner or none (gpu-tiers.md S-08 to S-21). */
+#ifndef ACE_SONG_ALLOWANCE_H
+#define ACE_SONG_ALLOWANCE_H
+
+#include "song/job.h"
+
+typedef struct allowance {
+    ace_machine *machine;
+    size_t memory;           /* bytes; 0: no limit */
+    bool tiered;             /* a tier's limits hold */
+    int max_duration;        /* seconds that the planner may choose */
+    bool planner_by_default; /* else only for a request or an option that asks for it */
+} allowance;
+
+/* Looks at the machine. An explicit options->memory_limit and options->lm win over what is found. */
+bool allowance_open(allowance *a, const ace_engine_options *options, ace_error *error);
+void allowance_close(allowance *a); /* safe on a zeroed one */
+
+/* Reduces the duration and the batch of a request to the tier's limits, with a warning each. */
+void allowance_reduce(const allowance *a, ace_request *request, bool with_planner, const job_warnings *warnings);
+
+#endif
