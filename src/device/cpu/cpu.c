@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+enum { HUGE_PAGE = 2 << 20 };
 
 void cpu_run(ace_device *dev, int64_t count, void (*task)(void *, int64_t, int), void *context)
 {
@@ -37,14 +37,19 @@ void cpu_run_rows(ace_device *dev, int64_t rows, size_t bytes, void (*task)(void
     cpu_run(dev, cpu_divide_up(rows, loop.block), row_task, &loop);
 }
 
+/* In huge pages if the system has some: only a hint, without them there is more address translation. */
+static void *huge_alloc(size_t bytes, const char *what, ace_error *error)
+{
+    void *data = ace_alloc_aligned(bytes, HUGE_PAGE, what, error);
+    if (data) madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
+    return data;
+}
+
 static void *cpu_alloc(ace_device *dev, size_t bytes, const char *what, ace_error *error)
 {
     (void)dev;
-    bool large = bytes >= 2 * (size_t)HUGE_PAGE;
-    void *data = ace_alloc_aligned(bytes, large ? HUGE_PAGE : ACE_SCRATCH_ALIGN, what, error);
-    /* Only a hint: without huge pages everything works, with more address translation. */
-    if (data && large) madvise(data, bytes / HUGE_PAGE * HUGE_PAGE, MADV_HUGEPAGE);
-    return data;
+    if (bytes >= 2 * (size_t)HUGE_PAGE) return huge_alloc(bytes, what, error);
+    return ace_alloc_aligned(bytes, ACE_SCRATCH_ALIGN, what, error);
 }
 
 static void cpu_discard(ace_device *dev, void *data, size_t bytes)
@@ -103,7 +108,7 @@ static bool open_backend(ace_device *dev, const ace_cpu_options *options, ace_er
     if (!cpu->pool) return false;
     cpu->threads = ace_pool_threads(cpu->pool);
     size_t workspace = (size_t)cpu->threads * CPU_WORKSPACE;
-    cpu->workspace = ace_alloc_aligned(workspace, PAGE, "the workspace of the threads", error);
+    cpu->workspace = huge_alloc(workspace, "the workspace of the threads", error);
     if (!cpu->workspace) return false;
     dev->stats.workspace = workspace;
     dev->stats.total_peak = workspace;

@@ -11,7 +11,7 @@ typedef struct cpu_backend {
     ace_pool *pool;
     int threads;
     const cpu_kernels *kernels;
-    char *workspace; /* threads x CPU_WORKSPACE, aligned to a page */
+    char *workspace; /* threads x CPU_WORKSPACE, in huge pages */
 } cpu_backend;
 
 static inline cpu_backend *cpu_of(const ace_device *dev)

@@ -32,7 +32,6 @@ enum {
     RESIDENT_STEPS = 1024,       /* most steps of an element in the second order */
     RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
     RESIDENT_PANELS = 64,        /* most panels in the second order */
-    COPY_ROWS = 16,              /* read side by side while copying */
     TOGETHER = 4,                /* panels finished together in the first order: longer pieces of rows to write */
     STRIP = 4                    /* rows finished at a time */
 };
@@ -81,29 +80,14 @@ static int64_t run_length(const ace_conv *conv, int64_t taps, int64_t rows)
 }
 
 /* `n` channels and zeros up to 32. */
-static inline void copy_line(char *line, const char *x, int64_t n)
+static inline void copy_line(char *line, const uint16_t *x, int64_t n)
 {
     if (n >= CPU_TILE) {
         memcpy(line, x, CPU_TILE_LINE);
         return;
     }
     memset(line, 0, CPU_TILE_LINE);
-    memcpy(line, x, (size_t)n * sizeof(uint16_t));
-}
-
-/* Position i + r, r < count, of every slab. Some rows at a time: one after the other would leave the memory idle. */
-static void copy_rows(const tiling *t, const block *b, char *const *lines, const char *const *rows, int64_t count)
-{
-    for (int64_t s = 0; s < b->slabs; s++) {
-        int64_t channel = (b->slab + s) * CPU_TILE, n = cpu_min(CPU_TILE, t->channels - channel);
-        for (int64_t r = 0; r < count; r++) {
-            char *line = lines[r] + s * b->positions * CPU_TILE_LINE;
-            if (rows[r])
-                copy_line(line, rows[r] + (size_t)channel * sizeof(uint16_t), n);
-            else
-                memset(line, 0, CPU_TILE_LINE);
-        }
-    }
+    memcpy(line, x, (size_t)n * sizeof *x);
 }
 
 static void copy_block(const tiling *t, const block *b, char *copy)
@@ -111,16 +95,16 @@ static void copy_block(const tiling *t, const block *b, char *copy)
     const ace_conv *conv = &t->p->conv;
     const ace_mat *x = &t->p->x;
     int64_t first = (b->first + conv->out_first) * conv->stride - conv->padding - conv->x_first;
-    for (int64_t i = 0; i < b->positions; i += COPY_ROWS) {
-        const char *rows[COPY_ROWS];
-        char *lines[COPY_ROWS];
-        int64_t count = cpu_min(COPY_ROWS, b->positions - i);
-        for (int64_t r = 0; r < count; r++) {
-            int64_t row = first + i + r, at = (i + r) % conv->stride * b->run + (i + r) / conv->stride;
-            rows[r] = row < 0 || row >= x->rows ? NULL : ace_mat_row(*x, row);
-            lines[r] = copy + at * CPU_TILE_LINE;
-        }
-        copy_rows(t, b, lines, rows, count);
+    int64_t channel = b->slab * CPU_TILE, channels = cpu_min(b->slabs * CPU_TILE, t->channels - channel);
+    for (int64_t i = 0; i < b->positions; i++) {
+        int64_t row = first + i, at = i % conv->stride * b->run + i / conv->stride;
+        char *line = copy + at * CPU_TILE_LINE;
+        const uint16_t *values = row < 0 || row >= x->rows ? NULL : (const uint16_t *)ace_mat_row(*x, row) + channel;
+        for (int64_t c = 0; c < channels; c += CPU_TILE, line += b->positions * CPU_TILE_LINE)
+            if (values)
+                copy_line(line, values + c, channels - c);
+            else
+                memset(line, 0, CPU_TILE_LINE);
     }
 }
 
