@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { HUGE_PAGE = 2 << 20 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
 
 void cpu_run(ace_device *dev, int64_t count, void (*task)(void *, int64_t, int), void *context)
 {
