@@ -185,7 +185,7 @@ static void few_queries(void **state)
             float *whole = must(malloc(sizeof(float) * (size_t)(ROWS * width)));
             float *last = must(malloc(sizeof(float) * (size_t)(LAST * width)));
             attend_rows(dev, &x, &s, 0, ROWS, ROWS, whole);
-            for (int64_t keys = 1; keys <= ROWS; keys++) {
+            for (int64_t keys = 1; keys <= ROWS; keys += threads == 1 ? 1 : 7) {
                 int64_t count = keys < LAST ? keys : 1 + keys % LAST;
                 attend_rows(dev, &x, &s, keys - count, count, keys, last);
                 check_same("the last queries alone", whole + (keys - count) * width, last, count * width);
@@ -194,7 +194,7 @@ static void few_queries(void **state)
             free(last);
             drop_operands(&x);
             for (int mask = ACE_MASK_FULL; mask <= ACE_MASK_CAUSAL; mask++)
-                for (int i = 0; i < 10; i++) {
+                for (int i = 0; i < 4; i++) {
                     s.mask = (ace_attention_mask)mask;
                     s.radius = random_int(&r, 0, 90);
                     check_attention(dev, &r, &s, random_int(&r, 1, LAST), random_int(&r, LAST, ROWS), 2);
