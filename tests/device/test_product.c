@@ -248,6 +248,50 @@ static void gated_product(void **state)
     ace_device_close(dev);
 }
 
+/* Huge, tiny and subnormal values side by side. The processors' products of bf16 take subnormal operands for zero. */
+static void extreme_values(void **state)
+{
+    enum { ROWS = 45, K = 150, COLS = 40 };
+    static const float extremes[] = {0x1p-130f, -0x1p-127f, 0x1p-126f, 0, -0.0f, 1, -1, 1e-18f, 0.3f, 1e17f, -0x1p55f};
+    enum { EXTREMES = sizeof extremes / sizeof *extremes, TINY = 3 };
+    const config *c = *state;
+    ace_device *dev = open_device(c, 2, SCRATCH, NULL);
+    bool flushes = c->isa >= ACE_ISA_AVX512_BF16 && c->precision == ACE_BF16;
+    random_state r = {11};
+    float *x = must(malloc(sizeof *x * ROWS * K)), *y = must(malloc(sizeof *y * ROWS * COLS));
+    host_weight w = {.values = must(malloc(sizeof *w.values * COLS * K)), .n = COLS, .k = K};
+    for (int i = 0; i < ROWS * K; i++) { /* every third row has nothing but the tiny ones */
+        int64_t choice = random_int(&r, 0, (i / K % 3 == 2 ? TINY : EXTREMES) - 1);
+        x[i] = as_stored(extremes[choice], c->precision);
+    }
+    for (int i = 0; i < COLS * K; i++) w.values[i] = as_stored(extremes[random_int(&r, 0, EXTREMES - 1)], c->precision);
+    w.w = ace_weight_new(dev,
+                         &(ace_weight_desc){.kind = ACE_WEIGHT_PRODUCT, .name = "test", .n = COLS, .k = K, .taps = 1},
+                         read_host, &w);
+    ace_mat in = ace_scratch(dev, c->precision, ROWS, K), out = ace_scratch(dev, ACE_F32, ROWS, COLS);
+    ace_upload(dev, in, x);
+    ace_linear(dev, out, in, w.w, NULL);
+    ace_download(dev, y, out);
+    check_ok(dev);
+    for (int m = 0; m < ROWS; m++)
+        for (int n = 0; n < COLS; n++) {
+            double sum = 0, magnitude = 0;
+            for (int k = 0; k < K; k++) {
+                float a = x[m * K + k], b = w.values[n * K + k];
+                bool zero = flushes && (fpclassify(a) == FP_SUBNORMAL || fpclassify(b) == FP_SUBNORMAL);
+                double p = zero ? 0 : (double)a * b;
+                sum += p;
+                magnitude += fabs(p);
+            }
+            double lost = 2 * K * 0x1p-126; /* products and sums that are subnormal themselves */
+            check_close("y", m, n, y[m * COLS + n], sum, 0x1p-24 * (8 + 2 * sqrt(K)) * magnitude + lost);
+        }
+    free(x);
+    free(y);
+    drop_weight(dev, &w);
+    ace_device_close(dev);
+}
+
 /* ---- bit identity -------------------------------------------------------------------------------------------- */
 
 typedef struct layer {
@@ -398,6 +442,7 @@ int main(void)
         {"a convolution agrees with double precision", convolution_is_exact_enough},
         {"the residual may be the output", residual_may_be_the_output},
         {"a gated product agrees with double precision", gated_product},
+        {"extreme values agree with double precision", extreme_values},
         {"the number of threads changes no bit", threads_change_nothing},
         {"a row does not depend on its neighbours", rows_do_not_see_each_other},
         {"a window of a convolution equals the whole", windows_equal_the_whole},

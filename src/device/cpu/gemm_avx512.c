@@ -52,7 +52,7 @@ INLINE void tile_f32(float *c, int64_t ldc, const void *rows, int64_t lda, int c
     finish(&t, c, ldc, count, accumulate);
 }
 
-/* Two bf16 values in every lane. */
+/* Two bf16 values in every lane. VDPBF16PS takes subnormal ones, and makes subnormal results, zero. */
 INLINE __m512bh broadcast_pair(const uint16_t *p)
 {
     int32_t pair;
