@@ -22,6 +22,9 @@ if [ -n "$qwen" ]; then
     "$python" $reference/make_tokenizer_goldens.py "$qwen"
     "$python" $reference/make_lm_grammar_goldens.py "$official" "$qwen"
     "$python" $reference/make_lm_prompt_goldens.py --official "$official" --tokenizer "$(dirname "$qwen")"
+    "$tool" "$tiny/turbo-planner" --planner
+    "$python" $reference/make_planning_goldens.py --official "$official" --checkpoint "$tiny/turbo-planner" \
+        --qwen "$(dirname "$qwen")"
 fi
 "$python" $reference/make_fuzz_seeds.py
 "$python" $reference/audio_level.py "$official" tests/data/audio/level.txt
