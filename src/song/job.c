@@ -190,6 +190,15 @@ static bool draw_seed(ace_request *r, ace_error *error)
     return true;
 }
 
+/* The songs of a batch have the seeds seed, seed + 1, ... */
+static bool seeds_fit(const ace_request *r, ace_error *error)
+{
+    int64_t first = request_integer(r, FIELD_SEED, 0), songs = request_integer(r, FIELD_BATCH_SIZE, 1);
+    return first <= INT64_MAX - (songs - 1) ||
+           ace_fail(error, ACE_ERROR_USAGE, "seed %lld leaves no room for a batch of %lld: give a smaller one",
+                    (long long)first, (long long)songs);
+}
+
 static bool remove_controls(ace_request *r, request_field field, const job_warnings *warnings, ace_error *error)
 {
     size_t removed;
@@ -211,20 +220,10 @@ ace_request *song_request(const ace_request *request, const job_warnings *warnin
     ace_request *copy = request_copy(request, error);
     if (!copy) return NULL;
     if (remove_controls(copy, FIELD_CAPTION, warnings, error) && remove_controls(copy, FIELD_LYRICS, warnings, error) &&
-        remove_controls(copy, FIELD_LM_NEGATIVE, warnings, error) && draw_seed(copy, error))
+        remove_controls(copy, FIELD_LM_NEGATIVE, warnings, error) && draw_seed(copy, error) && seeds_fit(copy, error))
         return copy;
     ace_request_free(copy);
     return NULL;
-}
-
-static bool choose_seeds(song_job *job, const ace_request *r, ace_error *error)
-{
-    uint64_t first = (uint64_t)request_integer(r, FIELD_SEED, 0);
-    for (int i = 0; i < job->batch; i++) job->seeds[i] = first + (uint64_t)i;
-    if (job->seeds[job->batch - 1] > (uint64_t)INT64_MAX)
-        return ace_fail(error, ACE_ERROR_USAGE, "seed %llu leaves no room for a batch of %d: give a smaller one",
-                        (unsigned long long)first, job->batch);
-    return true;
 }
 
 /* ---- all together -------------------------------------------------------------------------------------------- */
@@ -284,9 +283,10 @@ bool song_job_prepare(song_job *job, const ace_request *request, song_codes *pla
     double seconds = 0;
     job->request = request_copy(request, error);
     bool ok = job->request && choose_codes(job, planned, planned_count, error) &&
-              choose_sampling(job, job->request, &checkpoint->dit, warnings, error) &&
-              choose_seeds(job, job->request, error);
+              choose_sampling(job, job->request, &checkpoint->dit, warnings, error);
     if (ok) {
+        uint64_t first = (uint64_t)request_integer(request, FIELD_SEED, 0);
+        for (int i = 0; i < job->batch; i++) job->seeds[i] = first + (uint64_t)i;
         job->frames = choose_frames(job, request, &seconds, warnings);
         ok = write_texts(job, request, seconds, checkpoint, tokenizer, warnings, error) && record(job, seconds, error);
     }

@@ -40,13 +40,14 @@ typedef struct job_warnings {
     void *user;
 } job_warnings;
 
-/* The request as it will be followed: a copy with a seed, drawn from the system if it has none, and without control
- * characters in its texts, which no model has learned to read; a warning says how many. NULL with an error. */
+/* The request as it will be followed: a copy with a seed, drawn from the system if it has none, that leaves room for
+ * one for each song, and without control characters in its texts, which no model has learned to read; a warning says
+ * how many. NULL with an error. */
 ace_request *song_request(const ace_request *request, const job_warnings *warnings, ace_error *error);
 
-/* Takes all decisions for a request that has a seed. `planned` are the codes of each song, which the job takes over and
- * empties; with `planned_count` 0 those of the request, if it has any, are for all. `tokenizer` is NULL for a synthetic
- * checkpoint, whose tokens are then made from the bytes. On failure nothing needs freeing. */
+/* Takes all decisions for a request of song_request(). `planned` are the codes of each song, which the job takes over
+ * and empties; with `planned_count` 0 those of the request, if it has any, are for all. `tokenizer` is NULL for a
+ * synthetic checkpoint, whose tokens are then made from the bytes. On failure nothing needs freeing. */
 bool song_job_prepare(song_job *job, const ace_request *request, song_codes *planned, int planned_count,
                       const ace_checkpoint *checkpoint, const ace_tokenizer *tokenizer, const job_warnings *warnings,
                       ace_error *error);

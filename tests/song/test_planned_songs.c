@@ -472,6 +472,27 @@ static void thinking_without_a_planner_is_an_error(void **state)
     }
 }
 
+static void seeds_leave_room_for_every_song(void **state)
+{
+    (void)state;
+    ace_error error = {0};
+    ace_composition c;
+    ace_engine *engine = open_engine("turbo-planner", "f32", 2, 0);
+    ace_request *request = make_request("caption", "seeds", METADATA, "duration", "10", "seed", "9223372036854775807",
+                                        "batch_size", "2", NULL);
+    assert_false(ace_compose(engine, request, NULL, &c, &error));
+    assert_int_equal(error.status, ACE_ERROR_USAGE);
+    assert_non_null(strstr(error.message, "leaves no room"));
+    set(request, "seed", "9223372036854775806");
+    c = compose(engine, request);
+    char *last = value_of(c.songs[1], "seed");
+    assert_string_equal(last, "9223372036854775807");
+    free(last);
+    ace_composition_free(&c);
+    ace_request_free(request);
+    ace_engine_close(engine);
+}
+
 static bool compose_anew(ace_engine *engine, const ace_request *request, ace_composition *c, ace_error *error)
 {
     *error = (ace_error){0};
@@ -557,6 +578,7 @@ int main(void)
         cmocka_unit_test(progress_counts_codes_and_how_fast_they_come),
         cmocka_unit_test(a_stop_between_tokens_is_noticed_at_once),
         cmocka_unit_test(thinking_without_a_planner_is_an_error),
+        cmocka_unit_test(seeds_leave_room_for_every_song),
         cmocka_unit_test(every_refusal_of_a_first_plan_is_an_error),
         cmocka_unit_test(every_refusal_of_a_later_plan_is_an_error_and_the_engine_works_on),
     };
