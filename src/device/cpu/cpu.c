@@ -107,7 +107,7 @@ static bool open_backend(ace_device *dev, const ace_cpu_options *options, ace_er
     cpu->pool = ace_pool_open(options->threads, error);
     if (!cpu->pool) return false;
     cpu->threads = ace_pool_threads(cpu->pool);
-    size_t workspace = (size_t)cpu->threads * CPU_WORKSPACE;
+    size_t workspace = ((size_t)cpu->threads * CPU_WORKSPACE + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     cpu->workspace = huge_alloc(workspace, "the workspace of the threads", error);
     if (!cpu->workspace) return false;
     dev->stats.workspace = workspace;

@@ -5,7 +5,7 @@
 #include "device/backend.h"
 #include "device/cpu/kernels.h"
 
-enum { CPU_WORKSPACE = 2 << 20 }; /* bytes per thread: tiles of products and attention, rows on their way to packing */
+enum { CPU_WORKSPACE = 5 << 19 }; /* bytes per thread: tiles of products and attention, rows on their way to packing */
 
 typedef struct cpu_backend {
     ace_pool *pool;

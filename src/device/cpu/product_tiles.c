@@ -27,7 +27,7 @@ enum {
     BLOCK_ROWS = 256,            /* of a task, at most */
     PACK_LINES = 320 * 64,       /* of 32 channels: a block of 2048 channels with the reach of a convolution of seven
                                     taps and dilation 9 */
-    GROUP = 16,                  /* most panels of a task whose channels are cut into passes */
+    GROUP = 32,                  /* most panels of a task whose channels are cut into passes */
     CHUNK_STEPS = 20,            /* of 32 values of k: with these a panel fills two thirds of the first-level cache */
     RESIDENT_STEPS = 1024,       /* most steps of an element in the second order */
     RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
@@ -326,7 +326,8 @@ void cpu_multiply_tiles(ace_device *dev, const cpu_product *p)
     t.pass_slabs = cpu_min(t.slabs, PACK_LINES / positions);
     t.pass_slabs = cpu_divide_up(t.slabs, cpu_divide_up(t.slabs, t.pass_slabs));
     t.steps = t.taps * t.slabs;
-    t.chunk_steps = cpu_divide_up(t.steps, cpu_divide_up(t.steps, CHUNK_STEPS));
+    int64_t together = t.pass_slabs < t.slabs ? t.pass_slabs : t.steps; /* what is cut into chunks of equal length */
+    t.chunk_steps = cpu_divide_up(together, cpu_divide_up(together, CHUNK_STEPS));
     share_out(&t, most_rows);
     cpu_run(dev, t.blocks * t.groups, tile_task, &t);
 }
