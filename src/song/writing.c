@@ -121,6 +121,7 @@ ace_request *ace_format(ace_engine *engine, const ace_request *draft, const ace_
     if (p) {
         lm_request given = planning_request(asked);
         if (strcmp(given.language, "unknown") == 0) given.language = "";
+        if (lm_blank(given.lyrics)) given.lyrics = "[Instrumental]"; /* as the prompt says */
         q.skip_language = *given.language != '\0';
         q.prompt = lm_prompt_format(given.caption, given.lyrics, error);
         if (q.prompt && lm_metadata_for_format(&given, &q.given, error))
