@@ -322,15 +322,16 @@ static void the_peak_is_exactly_the_planned_one(void **state)
         ace_engine *engine = open_engine("turbo-planner", precisions[p], 1 + p, 0);
         for (size_t i = 0; i <= sizeof changes / sizeof *changes; i++) {
             ace_error error = {0};
-            size_t before;
-            if (!ace_plan_peak(engine, request, &before, &error)) fail_msg("%s", error.message);
+            ace_memory_plan before;
+            if (!ace_plan_memory(engine, request, &before, &error)) fail_msg("%s", error.message);
             song s = generate(engine, request);
             if (s.result.planned_peak != s.result.measured_peak)
                 fail_msg("%s, after %zu changes: planned %zu, measured %zu", precisions[p], i, s.result.planned_peak,
                          s.result.measured_peak);
-            if (before < s.result.measured_peak)
-                fail_msg("%s, after %zu changes: promised %zu, measured %zu", precisions[p], i, before,
+            if (before.peak < s.result.measured_peak)
+                fail_msg("%s, after %zu changes: promised %zu, measured %zu", precisions[p], i, before.peak,
                          s.result.measured_peak);
+            assert_int_equal(before.planner, s.result.planned);
             song_free(&s);
             if (i < sizeof changes / sizeof *changes) set(request, changes[i][0], changes[i][1]);
         }
