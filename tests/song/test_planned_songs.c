@@ -313,7 +313,7 @@ static void the_peak_is_exactly_the_planned_one(void **state)
     (void)state;
     static const char *const precisions[] = {"f32", "bf16"};
     static const char *const changes[][2] = {
-        {"batch_size", "3"},  {"lm_cfg_scale", "1"}, {"duration", "30.5"},      {"thinking", "false"},
+        {"batch_size", "3"},  {"lm_cfg_scale", "1"}, {"duration", "12.4"},      {"thinking", "false"},
         {"thinking", "true"}, {"bpm", "96"},         {"lm_cfg_scale", "3"},     {"lm_negative_prompt", "low quality"},
         {"duration", "10"},   {"batch_size", "1"},   {"use_cot_metas", "false"}};
     for (int p = 0; p < 2; p++) {
