@@ -198,8 +198,44 @@ void ace_result_free(ace_result *result);
 bool ace_generate(ace_engine *engine, const ace_request *request, const ace_callbacks *callbacks, ace_result *result,
                   ace_error *error);
 
-/* The bytes of memory that ace_generate would use at its peak, without running anything. */
-bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes, ace_error *error);
+/* How ace_generate would use memory, and what it gives up to stay within what is allowed: time, never the result. Bytes
+ * count weights, working memory and fixed workspace. */
+typedef struct ace_memory_plan {
+    size_t peak;    /* at the height of the call */
+    size_t limit;   /* that it may take; 0: none */
+    size_t fastest; /* the peak where nothing is given up */
+    size_t least;   /* the smallest limit within which the same request still runs */
+
+    bool evicts;       /* what a stage has used is unloaded before the next one */
+    bool streams_dit;  /* the layers of the diffusion transformer are loaded one at a time, in every step */
+    bool streams_text; /* those of the text encoder, once */
+    bool one_by_one;   /* the songs of a batch, and the halves of guidance, take turns */
+    int vae_window;    /* latent frames (1/25 s) decoded at a time */
+
+    bool planner;           /* a planner works first */
+    bool planner_alone;     /* everything else is unloaded for it */
+    int planner_songs;      /* whose codes it writes at a time */
+    size_t planner_peak;    /* while it works */
+    size_t planner_weights; /* of this: its weights */
+    size_t planner_cache;   /* of this: keys and values */
+
+    double duration; /* seconds of each song after all limits; the longest where the planner chooses */
+    int batch;
+    ace_stage_cost stages[ACE_STAGE_COUNT]; /* seconds are 0; the work of ACE_STAGE_PLAN is that of a usual plan */
+} ace_memory_plan;
+
+/* Plans the memory of a request without running anything. The peak is exact for a song whose length and texts are
+ * given, and holds for whatever a planner may choose. What limits reduce is told through the engine's warning. When the
+ * request does not fit it is ACE_ERROR_MEMORY, and of the plan limit, least, duration and batch are known. */
+bool ace_plan_memory(ace_engine *engine, const ace_request *request, ace_memory_plan *plan, ace_error *error);
+
+/* What the engine's device computes and reads in a second, measured in a fraction of a second with products like the
+ * model's: for estimates. Takes 32 to 64 MiB for it. */
+typedef struct ace_speed {
+    double flops, bytes;
+} ace_speed;
+
+bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error);
 
 typedef struct ace_output {
     const char *path;   /* file name; of a batch, "song.flac" becomes "song-1.flac", "song-2.flac", ... */

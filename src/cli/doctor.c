@@ -48,9 +48,9 @@ static void check_model(doctor *d)
     }
     ace_engine *engine = ace_engine_open(&d->engine, &error);
     ace_request *request = engine ? ace_request_new(&error) : NULL;
-    size_t peak = 0;
-    bool ok =
-        request && ace_request_set(request, "duration", "60", &error) && ace_plan_peak(engine, request, &peak, &error);
+    ace_memory_plan plan;
+    bool ok = request && ace_request_set(request, "duration", "60", &error) &&
+              ace_plan_memory(engine, request, &plan, &error);
     d->model_status = error.status;
     if (!engine) {
         line(d, false, "model files", error.message);
@@ -66,7 +66,10 @@ static void check_model(doctor *d)
     line(d, true, "VAE", info.vae_path);
     line(d, true, "planner", info.lm ? info.lm_path : info.lm_problem);
     line(d, true, "runs on", info.device);
-    snprintf(detail, sizeof detail, "%.2f GiB for a song of 60 s", (double)peak / 1073741824.0);
+    static const double gib = 1073741824.0;
+    if (ok)
+        snprintf(detail, sizeof detail, "%.2f GiB for a song of 60 s, at least %.2f GiB", (double)plan.peak / gib,
+                 (double)plan.least / gib);
     line(d, ok, "memory needed", ok ? detail : error.message);
     ace_request_free(request);
     ace_engine_close(engine);

@@ -110,6 +110,11 @@ static void count_work(ace_device *dev, double flops, double bytes)
     dev->stats.bytes_moved += bytes;
 }
 
+void ace_meter_repeat(ace_device *dev, double flops, double bytes_moved)
+{
+    if (dev->meter) count_work(dev, flops, bytes_moved);
+}
+
 static double mat_bytes(ace_mat m)
 {
     return m.dtype < ACE_DTYPE_COUNT ? (double)m.rows * (double)m.cols * (double)ace_mat_element(m) : 0;
@@ -413,19 +418,31 @@ void ace_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weig
         dev->ops->head_norm_rope(dev, x, head_dim, w, eps, rope, first_position);
 }
 
+/* Pairs (i, j) of a query and a key with j - i <= distance: the sum over i of i + distance + 1, kept within 0 and keys.
+ */
+static double pairs_within(int64_t queries, int64_t keys, int64_t distance)
+{
+    if (distance >= keys) return (double)queries * (double)keys;
+    if (distance < -queries) return 0;
+    int64_t first = distance < -1 ? -1 - distance : 0; /* until here 0 */
+    int64_t end = keys - 1 - distance;                 /* from here on `keys` */
+    if (end > queries) end = queries;
+    double slope = (double)(end - first) * (double)(first + end - 1 + 2 * (distance + 1)) / 2;
+    return slope + (double)(queries - end) * (double)keys;
+}
+
 /* Pairs (query, key) that the mask lets through. */
 static double attended(const ace_attention_shape *s, int64_t queries, int64_t keys)
 {
-    double pairs = 0;
-    if (s->mask == ACE_MASK_FULL) return (double)queries * (double)keys;
-    for (int64_t i = 0; i < queries; i++) {
-        int64_t first = s->mask == ACE_MASK_BAND ? i - s->radius : 0;
-        int64_t last = s->mask == ACE_MASK_BAND ? i + s->radius : i + keys - queries;
-        if (first < 0) first = 0;
-        if (last > keys - 1) last = keys - 1;
-        if (last >= first) pairs += (double)(last - first + 1);
+    switch (s->mask) {
+    case ACE_MASK_BAND:
+        return pairs_within(queries, keys, s->radius) - pairs_within(queries, keys, -s->radius - 1);
+    case ACE_MASK_CAUSAL:
+        return pairs_within(queries, keys, keys - queries);
+    case ACE_MASK_FULL:
+        break;
     }
-    return pairs;
+    return (double)queries * (double)keys;
 }
 
 void ace_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)

@@ -82,6 +82,10 @@ typedef struct ace_device_stats {
 ace_device_stats ace_device_get_stats(const ace_device *dev);
 void ace_device_reset_peak(ace_device *dev);
 
+/* On the meter: counts work that was counted before once more, instead of the same operations on the same sizes at the
+ * same height of the stack, which would not raise the peak. Elsewhere nothing. */
+void ace_meter_repeat(ace_device *dev, double flops, double bytes_moved);
+
 /* From now on the device refuses, as ACE_ERROR_MEMORY, what would take weights + scratch_held + workspace beyond
  * `bytes`; 0: no limit. */
 void ace_device_set_limit(ace_device *dev, size_t bytes);

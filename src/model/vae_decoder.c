@@ -144,13 +144,13 @@ static ace_mat decode_window(const vae_decoder *d, const vae_window *window, ace
 /* ---- the run ------------------------------------------------------------------------------------------------- */
 
 /* Latent frames `core`. Scratch is released by the caller. */
-static bool run_window(const vae_decoder *d, int64_t frames, vae_span core, const vae_stream *stream, ace_error *error)
+static bool run_window(const vae_decoder *d, int64_t frames, const vae_window *window, vae_span core,
+                       const vae_stream *stream, ace_error *error)
 {
     const vae_config *c = &d->config;
     ace_device *dev = d->set.dev;
-    vae_window window = vae_window_decode(c, frames, core);
-    vae_sizes sizes = window_sizes(d, &window);
-    int64_t input_rows = vae_span_length(window.input), output_rows = vae_span_length(window.output);
+    vae_sizes sizes = window_sizes(d, window);
+    int64_t input_rows = vae_span_length(window->input), output_rows = vae_span_length(window->output);
     float *staging = ace_scratch_host(dev, input_rows * c->latent_channels);
     float *output = ace_scratch_host(dev, output_rows * c->audio_channels);
     vae_buffers buffers = vae_buffers_new(dev, &sizes);
@@ -158,9 +158,51 @@ static bool run_window(const vae_decoder *d, int64_t frames, vae_span core, cons
 
     static const vae_blame fed = {"latent frame", "there is nothing the VAE could decode"};
     static const vae_blame made = {"sample", "the VAE's weights are damaged, or the latents are far out of its range"};
-    if (!vae_stream_input(dev, stream, window.input, latents, staging, &fed, error)) return false;
-    ace_mat samples = decode_window(d, &window, latents, &buffers);
-    return vae_stream_output(dev, stream, window.output, samples, output, &made, core.end, frames, error);
+    if (!vae_stream_input(dev, stream, window->input, latents, staging, &fed, error)) return false;
+    ace_mat samples = decode_window(d, window, latents, &buffers);
+    return vae_stream_output(dev, stream, window->output, samples, output, &made, core.end, frames, error);
+}
+
+/* What a window cost on the meter: the next one costs the same if all its spans are as long. */
+typedef struct metered_window {
+    bool known;
+    vae_window window;
+    double flops, bytes_moved;
+} metered_window;
+
+static bool same_lengths(const vae_span *a, const vae_span *b, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (vae_span_length(a[i]) != vae_span_length(b[i])) return false;
+    return true;
+}
+
+static bool same_sizes(const vae_window *a, const vae_window *b, int blocks)
+{
+    bool same = same_lengths(&a->input, &b->input, 1) && same_lengths(&a->entry, &b->entry, 1) &&
+                same_lengths(&a->output, &b->output, 1);
+    for (int i = 0; same && i < blocks; i++)
+        same = same_lengths(&a->blocks[i].resampled, &b->blocks[i].resampled, 1) &&
+               same_lengths(a->blocks[i].units, b->blocks[i].units, VAE_UNITS + 1);
+    return same;
+}
+
+/* run_window(), of which the meter runs only the first of windows that cost the same. */
+static bool run_or_count(const vae_decoder *d, int64_t frames, vae_span core, const vae_stream *stream,
+                         metered_window *metered, ace_error *error)
+{
+    ace_device *dev = d->set.dev;
+    vae_window window = vae_window_decode(&d->config, frames, core);
+    if (metered->known && same_sizes(&metered->window, &window, d->config.blocks)) {
+        ace_meter_repeat(dev, metered->flops, metered->bytes_moved);
+        return true;
+    }
+    ace_device_stats before = ace_device_get_stats(dev);
+    bool ok = run_window(d, frames, &window, core, stream, error);
+    ace_device_stats after = ace_device_get_stats(dev);
+    *metered = (metered_window){ace_device_is_meter(dev), window, after.flops - before.flops,
+                                after.bytes_moved - before.bytes_moved};
+    return ok;
 }
 
 bool vae_decode(const vae_decoder *decoder, int64_t frames, const vae_stream *stream, ace_error *error)
@@ -171,11 +213,12 @@ bool vae_decode(const vae_decoder *decoder, int64_t frames, const vae_stream *st
                         (long long)frames, (long long)stream->window);
     int64_t window = stream->window ? stream->window : vae_decode_window(&decoder->config, ace_device_act(dev));
     if (window > frames) window = frames;
+    metered_window metered = {0};
     bool ok = true;
     for (int64_t first = 0; ok && first < frames; first += window) {
         int64_t end = window < frames - first ? first + window : frames;
         size_t mark = ace_scratch_mark(dev);
-        ok = run_window(decoder, frames, (vae_span){first, end}, stream, error);
+        ok = run_or_count(decoder, frames, (vae_span){first, end}, stream, &metered, error);
         ace_scratch_release(dev, mark);
     }
     return ok;

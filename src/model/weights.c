@@ -135,15 +135,17 @@ ace_weight *weights_from_reader(ace_weight_set *set, const ace_weight_desc *desc
 
 static ace_weight *from_source(ace_weight_set *set, ace_weight_kind kind, const char *name, row_source *source)
 {
+    bool files = !ace_device_is_meter(set->dev); /* the meter reads none */
     if (set->use == WEIGHTS_AHEAD) {
-        for (int i = 0; i < source->count; i++) tensor_will_need(source->tensors[i]);
+        for (int i = 0; files && i < source->count; i++) tensor_will_need(source->tensors[i]);
         return NULL;
     }
     ace_weight_desc desc = {.kind = kind, .name = name, .k = source->cols, .taps = 1};
     for (int i = 0; i < source->count; i++) desc.n += source->tensors[i]->count / source->cols;
     desc.keep_bf16 = kind == ACE_WEIGHT_TABLE && source->tensors[0]->dtype == ACE_BF16;
     ace_weight *weight = weights_from_reader(set, &desc, read_rows, source);
-    for (int i = 0; set->use == WEIGHTS_PASSING && i < source->count; i++) tensor_not_needed(source->tensors[i]);
+    for (int i = 0; files && set->use == WEIGHTS_PASSING && i < source->count; i++)
+        tensor_not_needed(source->tensors[i]);
     return weight;
 }
 

@@ -30,6 +30,15 @@ void allowance_close(allowance *a)
     *a = (allowance){0};
 }
 
+void allowance_set_planner(allowance *a, const char *name)
+{
+    const tier *t = machine_limits_basis(a->machine)->tier;
+    a->planner_share = 0;
+    if (!name || !a->tiered || t->lm_unlimited) return;
+    tiers_lm size = tiers_lm_find(name);
+    a->planner_share = (size_t)(t->lm_share[size == TIERS_LM_NONE ? TIERS_LM_0_6B : size] * GIB);
+}
+
 static void warn(const job_warnings *warnings, const char *sentence)
 {
     if (*sentence && warnings->warn) warnings->warn(warnings->user, sentence);

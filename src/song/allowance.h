@@ -13,12 +13,16 @@ typedef struct allowance {
     size_t memory;           /* bytes; 0: no limit */
     bool tiered;             /* a tier's limits hold */
     int max_duration;        /* seconds that the planner may choose */
+    size_t planner_share;    /* bytes that the planner may take of the memory; 0: all of it */
     bool planner_by_default; /* else only for a request or an option that asks for it */
 } allowance;
 
 /* Looks at the machine. An explicit options->memory_limit and options->lm win over what is found. */
 bool allowance_open(allowance *a, const ace_engine_options *options, ace_error *error);
 void allowance_close(allowance *a); /* safe on a zeroed one */
+
+/* Tells which planner there is, for its share of the tier's memory (gpu-tiers.md S-07). NULL: none. */
+void allowance_set_planner(allowance *a, const char *name);
 
 /* Reduces the duration and the batch of a request to the tier's limits, with a warning each. */
 void allowance_reduce(const allowance *a, ace_request *request, bool with_planner, const job_warnings *warnings);

@@ -98,6 +98,7 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
         ace_engine_close(engine);
         return NULL;
     }
+    allowance_set_planner(&engine->allowance, engine->checkpoint->lm_name);
     engine->fit.vae_window = options->vae_window;
     engine->limit = engine->allowance.memory;
     ace_device_set_limit(engine->dev, engine->limit);
@@ -130,20 +131,25 @@ bool engine_hash(ace_engine *engine, ace_error *error)
     return ace_fail(error, ACE_CANCELLED, "stopped");
 }
 
-bool engine_has_planner(const ace_engine *engine, ace_error *problem)
+static bool may_use_planner(const ace_engine *engine, ace_error *problem)
+{
+    if (!engine->planner_wanted)
+        return ace_fail(problem, ACE_ERROR_MODEL, "the planner was refused: leave --lm none away");
+    return checkpoint_need_lm(engine->checkpoint, problem);
+}
+
+bool engine_has_planner(const ace_engine *engine, bool planned_for, ace_error *problem)
 {
     ace_error unread;
     if (!problem) problem = &unread;
-    if (!engine->planner_wanted)
-        return ace_fail(problem, ACE_ERROR_MODEL, "the planner was refused: leave --lm none away");
-    return checkpoint_need_lm(engine->checkpoint, problem) &&
-           (!engine->checkpoint->synthetic ||
+    return may_use_planner(engine, problem) &&
+           (planned_for || !engine->checkpoint->synthetic ||
             ace_fail(problem, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it cannot write"));
 }
 
 planner *engine_planner(ace_engine *engine, ace_error *error)
 {
-    if (!engine->planner && engine_has_planner(engine, error))
+    if (!engine->planner && may_use_planner(engine, error))
         engine->planner = planner_open(engine->checkpoint, engine->dev, &engine->planner_options, error);
     return engine->planner;
 }
@@ -151,7 +157,7 @@ planner *engine_planner(ace_engine *engine, ace_error *error)
 ace_engine_info ace_engine_get_info(const ace_engine *engine)
 {
     const ace_checkpoint *c = engine->checkpoint;
-    bool lm = engine_has_planner(engine, NULL);
+    bool lm = engine_has_planner(engine, false, NULL);
     return (ace_engine_info){.checkpoint = c->dit_name,
                              .dit_path = part_path(c->parts[ACE_PART_DIT]),
                              .text_encoder_path = part_path(c->parts[ACE_PART_TEXT_ENCODER]),

@@ -27,8 +27,9 @@ struct ace_engine {
 /* Makes sure that engine->hash is known. False when the engine was stopped meanwhile. */
 bool engine_hash(ace_engine *engine, ace_error *error);
 
-/* Whether there is a planner that can be used; if not, why (`problem` may be NULL). */
-bool engine_has_planner(const ace_engine *engine, ace_error *problem);
+/* Whether there is a planner that can write, or at least one whose memory can be `planned_for`; if not, why (`problem`
+ * may be NULL). */
+bool engine_has_planner(const ace_engine *engine, bool planned_for, ace_error *problem);
 
 /* The planner, which is opened when it is first asked for. NULL with an error. */
 planner *engine_planner(ace_engine *engine, ace_error *error);

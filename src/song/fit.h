@@ -1,8 +1,8 @@
 /* fit.h - making a job fit into memory: speed is given up for it, quality never.
  *
- * Measures are taken in this order, each only if it lowers the peak, until the job fits: unload what a stage has used;
- * smaller windows of the VAE; stream the layers of the DiT, then those of the text encoder; let songs and the halves of
- * guidance take turns. Every candidate is judged by running the pipeline on the meter. */
+ * Measures are taken in this order, each only if it helps the stage that needs most, until the job fits: unload what a
+ * stage has used; halve the window of the VAE; stream the layers of the DiT, then those of the text encoder; let songs
+ * and the halves of guidance take turns. Every candidate is judged by running the pipeline on the meter. */
 #ifndef ACE_SONG_FIT_H
 #define ACE_SONG_FIT_H
 
@@ -14,6 +14,10 @@
  * The pipeline is not touched. */
 bool fit_choose(const pipeline *p, const song_job *job, const pipeline_fit *asked, size_t limit, size_t others,
                 pipeline_fit *fit, pipeline_needs *needs, ace_error *error);
+
+/* Finds the smallest way, with nothing else on the device, and what it needs. */
+bool fit_smallest(const pipeline *p, const song_job *job, const pipeline_fit *asked, pipeline_fit *fit,
+                  pipeline_needs *needs, ace_error *error);
 
 static inline bool fit_same(const pipeline_fit *a, const pipeline_fit *b)
 {

@@ -2,9 +2,8 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "song/arrange.h"
 #include "song/call.h"
-#include "song/fit.h"
-#include "song/planning.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -65,17 +64,6 @@ static void raise_peak(size_t *peak, size_t bytes)
     if (bytes > *peak) *peak = bytes;
 }
 
-/* The planner's weights stay for the next song if that costs this one nothing. */
-static bool choose_fit(const ace_engine *engine, const song_job *job, size_t planner_weights, pipeline_fit *fit,
-                       bool *planner_stays, pipeline_needs *needs, ace_error *error)
-{
-    ace_error crowded = {0};
-    const pipeline *p = &engine->pipeline;
-    *planner_stays = fit_choose(p, job, &engine->fit, engine->limit, planner_weights, fit, needs, &crowded) &&
-                     (planner_weights == 0 || fit_same(fit, &engine->fit));
-    return *planner_stays || fit_choose(p, job, &engine->fit, engine->limit, 0, fit, needs, error);
-}
-
 static bool run_job(const song_job *job, making *m, ace_error *error)
 {
     ace_engine *engine = m->call.engine;
@@ -84,7 +72,8 @@ static bool run_job(const song_job *job, making *m, ace_error *error)
     ace_stage_cost costs[ACE_STAGE_COUNT] = {0};
     pipeline_fit fit;
     bool planner_stays;
-    if (!choose_fit(engine, job, planner_weight_bytes(engine->planner), &fit, &planner_stays, &m->needs, error))
+    if (!arrange_songs(engine, job, engine->limit, planner_weight_bytes(engine->planner), &fit, &planner_stays,
+                       &m->needs, error))
         return false;
     if (!planner_stays) planner_unload(engine->planner);
     pipeline_set_fit(p, &fit);
@@ -105,23 +94,6 @@ static bool run_job(const song_job *job, making *m, ace_error *error)
 
 /* ---- planning -------------------------------------------------------------------------------------------------- */
 
-/* Bytes at the height of planning: what is loaded now, and what that adds. */
-static size_t planning_peak(const ace_engine *engine, const planner_needs *needs)
-{
-    ace_device_stats stats = ace_device_get_stats(engine->dev);
-    return stats.workspace + stats.weight_bytes + needs->weights + needs->scratch;
-}
-
-/* What the request wants of the planner, which on a card too small for it works only when it is asked. */
-static bool wishes(const ace_engine *engine, const ace_request *asked, planning_wish *wish, ace_error *error)
-{
-    ace_error problem = {0};
-    bool available = engine_has_planner(engine, &problem);
-    if (available && !engine->allowance.planner_by_default && !request_bool(asked, FIELD_THINKING, false))
-        available = false;
-    return planning_wishes(asked, available, &problem, wish, error);
-}
-
 /* The request is made as it is. */
 static bool plan_nothing(const ace_request *asked, song_plan *plan, ace_error *error)
 {
@@ -130,44 +102,25 @@ static bool plan_nothing(const ace_request *asked, song_plan *plan, ace_error *e
     return plan->request != NULL;
 }
 
-/* Where memory is short the planner works alone. */
-static bool make_room(ace_engine *engine, const planner_needs *needs, ace_error *error)
-{
-    if (engine->limit == 0 || planning_peak(engine, needs) <= engine->limit) return true;
-    pipeline_unload(&engine->pipeline);
-    size_t peak = planning_peak(engine, needs);
-    return peak <= engine->limit ||
-           ace_fail(error, ACE_ERROR_MEMORY,
-                    "the planner needs %.2f GiB of memory and %.2f GiB are allowed: take a smaller one, ask for a "
-                    "shorter song or fewer at once, or do without (--lm none)",
-                    (double)peak / 1073741824.0, (double)engine->limit / 1073741824.0);
-}
-
 /* Plans the request as far as it wants to be planned; plan->request is then what is to be made. */
 static bool plan_request(call *c, ace_request *asked, ace_result *result, song_plan *plan, ace_error *error)
 {
     ace_engine *engine = c->engine;
-    ace_error too_large = {0};
     planning_wish wish;
-    lm_session_limits limits;
-    planner_needs needs;
+    planner_fit fit;
     *plan = (song_plan){0};
-    if (!wishes(engine, asked, &wish, error)) return false;
+    if (!arrange_wishes(engine, asked, false, &wish, error)) return false;
     allowance_reduce(&engine->allowance, asked, planning_wanted(&wish), &c->warnings);
     if (!planning_wanted(&wish)) return plan_nothing(asked, plan, error);
-    planner *p = engine_planner(engine, error);
-    if (!p || !planning_limits(p, asked, &wish, &limits, error) || !planner_plan(p, &limits, &needs, error))
-        return false;
-    if (!make_room(engine, &needs, &too_large)) {
-        if (request_bool(asked, FIELD_THINKING, false))
-            return ace_fail(error, too_large.status, "%s", too_large.message);
-        if (c->warnings.warn) c->warnings.warn(c->warnings.user, too_large.message);
-        return plan_nothing(asked, plan, error);
-    }
+    if (!arrange_planner(engine, asked, &wish, engine->limit, &fit, error)) return false;
+    if (fit.refusal.status != ACE_OK)
+        return arrange_without_planner(asked, &fit, &c->warnings, error) && plan_nothing(asked, plan, error);
+    if (fit.alone) pipeline_unload(&engine->pipeline);
+    wish.at_once = fit.at_once;
     result->planned = true;
-    result->planned_peak = planning_peak(engine, &needs);
+    result->planned_peak = fit.peak;
     planner_watch watch = call_planner_watch(c);
-    bool ok = planning_run(p, asked, &wish, &c->warnings, &watch, result->stages, plan, error);
+    bool ok = planning_run(engine->planner, asked, &wish, &c->warnings, &watch, result->stages, plan, error);
     for (int i = 0; i < ACE_STAGE_COUNT; i++) raise_peak(&result->measured_peak, result->stages[i].peak_bytes);
     return ok;
 }
@@ -201,7 +154,7 @@ bool ace_compose(ace_engine *engine, const ace_request *request, const ace_callb
     ace_result unread = {0};
     call_begin(&c, engine, callbacks);
     *composition = (ace_composition){0};
-    ace_request *asked = engine_has_planner(engine, error) ? song_request(request, &c.warnings, error) : NULL;
+    ace_request *asked = engine_has_planner(engine, false, error) ? song_request(request, &c.warnings, error) : NULL;
     bool ok = asked && plan_request(&c, asked, &unread, &plan, error);
     int songs = ok ? (int)request_integer(asked, FIELD_BATCH_SIZE, 1) : 0;
     for (int i = 0; ok && i < songs; i++) {
@@ -271,60 +224,4 @@ void ace_result_free(ace_result *result)
         ace_request_free(result->songs[i].request);
         result->songs[i].request = NULL;
     }
-}
-
-/* ---- the peak before -------------------------------------------------------------------------------------------- */
-
-/* Stands for what the planner would make of the request: the longest song that it may choose, codes of that length. */
-static bool assume_plan(planner *p, const ace_request *asked, const planning_wish *wish, song_plan *plan,
-                        ace_error *error)
-{
-    plan->request = request_copy(asked, error);
-    if (!plan->request) return false;
-    if (wish->metadata && !request_is_set(asked, FIELD_DURATION))
-        request_put_number(plan->request, FIELD_DURATION, planner_max_duration(p));
-    if (!wish->codes) return true;
-    double duration = request_number(plan->request, FIELD_DURATION, planner_max_duration(p));
-    int songs = (int)request_integer(asked, FIELD_BATCH_SIZE, 1);
-    for (; plan->count < songs; plan->count++) {
-        song_codes *list = &plan->lists[plan->count];
-        list->count = (int64_t)(duration * LM_CODES_PER_SECOND);
-        list->codes = ace_calloc((size_t)list->count, sizeof *list->codes, "audio codes", error);
-        if (!list->codes) return false;
-    }
-    return true;
-}
-
-bool ace_plan_peak(ace_engine *engine, const ace_request *request, size_t *bytes, ace_error *error)
-{
-    planning_wish wish;
-    lm_session_limits limits;
-    planner_needs lm_needs = {0};
-    pipeline_needs needs;
-    song_plan plan = {0};
-    song_job job;
-    planner *p = NULL;
-    *bytes = 0;
-    ace_request *asked = song_request(request, &(job_warnings){0}, error);
-    bool ok = asked && wishes(engine, asked, &wish, error);
-    if (ok) allowance_reduce(&engine->allowance, asked, planning_wanted(&wish), &(job_warnings){0});
-    if (ok && planning_wanted(&wish)) {
-        p = engine_planner(engine, error);
-        ok = p && planning_limits(p, asked, &wish, &limits, error) && planner_plan(p, &limits, &lm_needs, error);
-        if (ok) *bytes = planning_peak(engine, &lm_needs);
-    }
-    ok = ok && assume_plan(p, asked, &wish, &plan, error) &&
-         song_job_prepare(&job, plan.request, plan.lists, plan.count, engine->checkpoint, engine->tokenizer,
-                          &(job_warnings){0}, error);
-    if (ok) {
-        pipeline_fit fit;
-        bool planner_stays;
-        size_t planner_weights = planner_weight_bytes(engine->planner) + lm_needs.weights;
-        ok = choose_fit(engine, &job, planner_weights, &fit, &planner_stays, &needs, error);
-        if (ok) raise_peak(bytes, needs.total_peak);
-        song_job_free(&job);
-    }
-    song_plan_free(&plan);
-    ace_request_free(asked);
-    return ok;
 }

@@ -254,8 +254,18 @@ static bool condition(run *r)
 
 /* ---- diffusion ----------------------------------------------------------------------------------------------- */
 
+/* What a call of the DiT cost on the meter: another one with as many conditions, that begins with as much scratch in
+ * use and as much held, costs the same and has the same peak. (The second call of a song holds what the first one took:
+ * where layers are streamed, that may be the peak.) */
+typedef struct metered_call {
+    bool known, uncond;
+    size_t used, held;
+    double flops, bytes_moved;
+} metered_call;
+
 typedef struct diffusion {
     run *r;
+    metered_call metered;
     dit_schedule schedule;
     dit_condition null_condition; /* length 0 without guidance */
     size_t mark;                  /* above this on the stack lies what depends on the condition */
@@ -284,6 +294,27 @@ static void set_condition(diffusion *d, bool plain)
     for (int i = 0; i < r->sources; i++) d->contexts[i] = make_context(r, plain ? r->plain_source : r->source[i]);
 }
 
+/* True on the meter when such a call was counted before. */
+static bool repeat_call(const diffusion *d, bool uncond)
+{
+    const metered_call *m = &d->metered;
+    ace_device_stats now = ace_device_get_stats(d->r->dev);
+    if (!m->known || m->uncond != uncond || m->used != now.scratch_bytes || m->held != now.scratch_held) return false;
+    ace_meter_repeat(d->r->dev, m->flops, m->bytes_moved);
+    return true;
+}
+
+static void remember_call(diffusion *d, bool uncond, const ace_device_stats *before)
+{
+    ace_device_stats after = ace_device_get_stats(d->r->dev);
+    d->metered = (metered_call){.known = ace_device_is_meter(d->r->dev),
+                                .uncond = uncond,
+                                .used = before->scratch_bytes,
+                                .held = before->scratch_held,
+                                .flops = after.flops - before->flops,
+                                .bytes_moved = after.bytes_moved - before->bytes_moved};
+}
+
 static bool velocity(void *context, const sampler_call *call, ace_error *error)
 {
     diffusion *d = context;
@@ -300,7 +331,10 @@ static bool velocity(void *context, const sampler_call *call, ace_error *error)
                                         .velocity = v ? v + i * n : NULL};
     }
     int64_t step = call->step + (call->corrector ? 1 : 0), at_once = r->p->fit.one_by_one ? 1 : count;
+    if (repeat_call(d, call->uncond)) return ace_device_ok(r->dev, error);
+    ace_device_stats before = ace_device_get_stats(r->dev);
     for (int64_t i = 0; i < count; i += at_once) dit_velocity(&r->p->dit, &d->schedule, step, items + i, at_once, NULL);
+    remember_call(d, call->uncond, &before);
     return ace_device_ok(r->dev, error);
 }
 

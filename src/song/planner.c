@@ -33,17 +33,13 @@ planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const p
                       ace_error *error)
 {
     if (!checkpoint_need_lm(checkpoint, error)) return NULL;
-    if (checkpoint->synthetic) {
-        ace_fail(error, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it cannot write");
-        return NULL;
-    }
     planner *p = ace_calloc(1, sizeof *p, "the planner", error);
     if (!p) return NULL;
     p->dev = dev;
     p->checkpoint = checkpoint;
     p->options = *options;
-    p->tokenizer = checkpoint_lm_tokenizer(checkpoint, error);
-    if (p->tokenizer) return p;
+    p->tokenizer = checkpoint->synthetic ? NULL : checkpoint_lm_tokenizer(checkpoint, error);
+    if (p->tokenizer || checkpoint->synthetic) return p;
     planner_close(p);
     return NULL;
 }
@@ -77,6 +73,11 @@ size_t planner_weight_bytes(const planner *p)
 
 bool planner_encode(const planner *p, const char *prompt, int64_t answer, ace_ids *ids, ace_error *error)
 {
+    if (!p->tokenizer) {
+        for (const char *byte = prompt; *byte && (int64_t)ids->count + answer < PLANNER_CONTEXT; byte++)
+            if (!ace_ids_append(ids, (unsigned char)*byte, error)) return false;
+        return true;
+    }
     return lm_prompt_encode(p->tokenizer, prompt, (size_t)answer, PLANNER_CONTEXT, ids, error);
 }
 
@@ -91,6 +92,13 @@ static const lm_grammar *grammar_of(planner *p, lm_profile profile, ace_error *e
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
 
+static size_t cache_bytes(const planner *p, const lm_session_limits *limits)
+{
+    const transformer_config *shape = &p->checkpoint->lm.stack;
+    return (size_t)(limits->rows * shape->layers * 2 * transformer_kv_width(shape)) *
+           ace_dtype_block_bytes(ace_device_act(p->dev));
+}
+
 bool planner_plan(const planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error)
 {
     *needs = (planner_needs){0};
@@ -104,6 +112,7 @@ bool planner_plan(const planner *p, const lm_session_limits *limits, planner_nee
         ok = session != NULL;
         needs->weights = p->loaded ? 0 : stats.weight_bytes;
         needs->scratch = stats.scratch_peak;
+        needs->cache = cache_bytes(p, limits);
         lm_session_close(session);
         qwen3_lm_free(model);
     }
@@ -146,6 +155,8 @@ bool planner_begin(planner *p, const lm_session_limits *limits, const planner_wa
 {
     static const planner_watch nobody;
     planner_needs needs;
+    if (!p->tokenizer)
+        return ace_fail(error, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it cannot write");
     p->watch = watch ? watch : &nobody;
     p->load = p->plan = (ace_stage_cost){0};
     if (!planner_plan(p, limits, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, error)) return false;
@@ -194,15 +205,17 @@ void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT])
 typedef struct token_count {
     const planner *p;
     const char *unit;
-    int64_t total; /* of one item, 0 while unknown */
-    int items;
+    int items;      /* that are being written */
+    int64_t budget; /* of one item */
+    int64_t before; /* tokens of the items before them */
+    int64_t total;  /* of all items, 0 while unknown */
 } token_count;
 
 static void on_tokens(void *user, const lm_progress *progress)
 {
     const token_count *c = user;
     int64_t done = progress->tokens * c->items;
-    report(c->p, ACE_STAGE_PLAN, c->unit, done, c->total * c->items,
+    report(c->p, ACE_STAGE_PLAN, c->unit, c->before + done, c->total,
            progress->seconds > 0 ? (double)done / progress->seconds : 0);
 }
 
@@ -245,6 +258,12 @@ char *planner_write_text(planner *p, const planner_task *task, uint64_t seed, ac
     return NULL;
 }
 
+/* A length that the planner may choose. */
+static double allowed_length(const planner *p, double duration)
+{
+    return fmin(fmax(duration, LM_MIN_DURATION), p->options.max_duration);
+}
+
 /* lm.md 4.9. The default profile writes exactly the codes of the plan; the official one may stop before. A song whose
  * length nobody knows ends at the longest. */
 static int64_t budget_of(const planner *p, const planner_task *task, const lm_grammar_plan *plan)
@@ -252,13 +271,16 @@ static int64_t budget_of(const planner *p, const planner_task *task, const lm_gr
     int64_t wanted = lm_grammar_plan_codes(plan), longest = (int64_t)p->options.max_duration * LM_CODES_PER_SECOND;
     if (wanted < 0) return longest;
     if (task->profile == LM_PROFILE_DEFAULT) return wanted;
-    double length = fmin(fmax(task->rules.duration, LM_MIN_DURATION), p->options.max_duration);
-    int64_t budget = (int64_t)(length * LM_CODES_PER_SECOND) + 10;
+    int64_t budget = (int64_t)(allowed_length(p, task->rules.duration) * LM_CODES_PER_SECOND) + 10;
     return wanted < budget ? wanted : budget;
 }
 
 bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, ace_error *error)
 {
+    if (!p->tokenizer) {
+        *codes = (int64_t)(allowed_length(p, task->rules.duration) * LM_CODES_PER_SECOND);
+        return true;
+    }
     const lm_grammar *grammar = grammar_of(p, task->profile, error);
     lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
     if (plan) *codes = budget_of(p, task, plan);
@@ -282,31 +304,41 @@ static bool take_codes(const planner *p, const lm_item *item, song_codes *list, 
 typedef struct choir {
     lm_grammar_item rules[LM_MAX_ITEMS];
     lm_item items[LM_MAX_ITEMS];
-    int32_t *tokens;
+    int32_t *tokens; /* [songs at once][budget] */
 } choir;
+
+/* Writes the codes of as many songs as sing together. */
+static bool sing(planner *p, const planner_task *task, const lm_grammar_plan *plan, choir *c, token_count *count,
+                 const uint64_t *seeds, int songs, song_codes *lists, ace_error *error)
+{
+    for (int i = 0; i < songs; i++)
+        c->items[i] = (lm_item){.prompt = task->prompt->data,
+                                .prompt_count = (int64_t)task->prompt->count,
+                                .constraint = lm_grammar_constraint(&c->rules[i], plan),
+                                .seed = seeds[i],
+                                .tokens = c->tokens + i * count->budget};
+    lm_write_options options = options_of(task, LM_STREAM_CODES, count->budget, count);
+    count->items = songs;
+    bool ok = lm_write(p->session, c->items, songs, &options, error);
+    for (int i = 0; ok && i < songs; i++) ok = take_codes(p, &c->items[i], &lists[i], error);
+    count->before += songs * count->budget;
+    return ok;
+}
 
 bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *seeds, int songs, song_codes *lists,
                          ace_error *error)
 {
     for (int i = 0; i < songs; i++) lists[i] = (song_codes){0};
+    int at_once = task->at_once > 0 && task->at_once < songs ? task->at_once : songs;
     const lm_grammar *grammar = grammar_of(p, task->profile, error);
     lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
     int64_t budget = plan ? budget_of(p, task, plan) : 0;
     choir *c = plan ? ace_calloc(1, sizeof *c, "the songs' codes", error) : NULL;
-    if (c) c->tokens = ace_calloc((size_t)(songs * budget), sizeof *c->tokens, "the songs' codes", error);
+    if (c) c->tokens = ace_calloc((size_t)(at_once * budget), sizeof *c->tokens, "the songs' codes", error);
     bool ok = c && c->tokens;
-    if (ok) {
-        token_count count = {.p = p, .unit = "codes", .total = budget, .items = songs};
-        for (int i = 0; i < songs; i++)
-            c->items[i] = (lm_item){.prompt = task->prompt->data,
-                                    .prompt_count = (int64_t)task->prompt->count,
-                                    .constraint = lm_grammar_constraint(&c->rules[i], plan),
-                                    .seed = seeds[i],
-                                    .tokens = c->tokens + i * budget};
-        lm_write_options options = options_of(task, LM_STREAM_CODES, budget, &count);
-        ok = lm_write(p->session, c->items, songs, &options, error);
-        for (int i = 0; ok && i < songs; i++) ok = take_codes(p, &c->items[i], &lists[i], error);
-    }
+    token_count count = {.p = p, .unit = "codes", .budget = budget, .total = songs * budget};
+    for (int i = 0; ok && i < songs; i += at_once)
+        ok = sing(p, task, plan, c, &count, seeds + i, songs - i < at_once ? songs - i : at_once, lists + i, error);
     for (int i = 0; !ok && i < songs; i++) {
         free(lists[i].codes);
         lists[i] = (song_codes){0};
@@ -314,5 +346,89 @@ bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *s
     if (c) free(c->tokens);
     free(c);
     lm_grammar_plan_free(plan);
+    return ok;
+}
+
+/* ---- the work of a run ------------------------------------------------------------------------------------------- */
+
+/* The meter when the first and the second token are there. */
+typedef struct two_tokens {
+    ace_device *meter;
+    ace_device_stats at[2];
+} two_tokens;
+
+static void on_metered_token(void *user, const lm_progress *progress)
+{
+    two_tokens *t = user;
+    if (progress->tokens <= 2) t->at[progress->tokens - 1] = ace_device_get_stats(t->meter);
+}
+
+/* Has two tokens written after `prompt` tokens, of which `ids` has as many. */
+static bool write_two(lm_session *session, const planner_work *work, const int32_t *ids, int64_t prompt, two_tokens *t,
+                      ace_error *error)
+{
+    lm_item items[LM_MAX_ITEMS];
+    lm_free_text texts[LM_MAX_ITEMS];
+    int32_t tokens[LM_MAX_ITEMS][2];
+    for (int i = 0; i < work->items; i++) {
+        texts[i] = (lm_free_text){{0, LM_CODES}, -1, false};
+        items[i] = (lm_item){.prompt = ids,
+                             .prompt_count = prompt,
+                             .constraint = lm_constraint_free_text(&texts[i]),
+                             .tokens = tokens[i]};
+    }
+    lm_write_options options = {.sampling = lm_sampling_default(),
+                                .stream = LM_STREAM_CODES,
+                                .max_tokens = 2,
+                                .negative = ids,
+                                .negative_count = prompt,
+                                .progress = on_metered_token,
+                                .user = t};
+    if (!work->guided) options.sampling.guidance = 1;
+    return lm_write(session, items, work->items, &options, error);
+}
+
+/* What a step costs grows in proportion to what was read and written before it: so all of them cost as many times what
+ * the middle one costs. */
+static bool meter_work(lm_session *session, const planner_work *work, ace_device *meter, ace_stage_cost *cost,
+                       ace_error *error)
+{
+    int64_t middle = work->prompt + work->tokens / 2;
+    int32_t *ids = ace_calloc((size_t)middle, sizeof *ids, "the plan of the planner", error);
+    two_tokens t = {.meter = meter};
+    ace_device_stats start = ace_device_get_stats(meter);
+    bool ok = ids && write_two(session, work, ids, work->prompt, &t, error);
+    if (ok) {
+        cost->flops += t.at[0].flops - start.flops;
+        cost->bytes_moved += t.at[0].bytes_moved - start.bytes_moved;
+        ok = write_two(session, work, ids, middle, &t, error);
+    }
+    if (ok) {
+        cost->flops += (t.at[1].flops - t.at[0].flops) * (double)(work->tokens - 1);
+        cost->bytes_moved += (t.at[1].bytes_moved - t.at[0].bytes_moved) * (double)(work->tokens - 1);
+    }
+    free(ids);
+    return ok;
+}
+
+bool planner_count_work(const planner *p, const planner_work *work, ace_stage_cost *cost, ace_error *error)
+{
+    int64_t longest = work->prompt + work->tokens / 2 + 2;
+    lm_session_limits limits = {.items = work->items,
+                                .guided = work->guided,
+                                .rows = lm_rows_needed(work->items, longest, work->guided ? longest : 0, 2),
+                                .positions = longest + 2};
+    ace_device *meter = ace_meter_open(p->dev, error);
+    qwen3_lm *model = meter ? ace_calloc(1, sizeof *model, "the plan of the planner", error) : NULL;
+    bool ok = false;
+    if (model) {
+        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm);
+        lm_session *session = ace_device_ok(meter, error) ? lm_session_open(model, &limits, error) : NULL;
+        ok = session && meter_work(session, work, meter, cost, error);
+        lm_session_close(session);
+        qwen3_lm_free(model);
+    }
+    free(model);
+    ace_device_close(meter);
     return ok;
 }

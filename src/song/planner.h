@@ -19,7 +19,8 @@ typedef struct planner_options {
 typedef struct planner planner;
 
 /* Opens the tokenizer of the checkpoint's planner; weights are loaded by the first run and kept for the next. The
- * device and the checkpoint must outlive it. ACE_ERROR_MODEL when there is no planner. */
+ * device and the checkpoint must outlive it. A planner of random weights has no tokenizer: what it would take can be
+ * planned for, with one token a byte, and a run of it is ACE_ERROR_MODEL. So is a checkpoint without a planner. */
 planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const planner_options *options,
                       ace_error *error);
 
@@ -50,6 +51,7 @@ typedef struct planner_watch {
 typedef struct planner_needs {
     size_t weights; /* 0 when they are loaded */
     size_t scratch;
+    size_t cache; /* of the scratch: keys and values */
 } planner_needs;
 
 bool planner_plan(const planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error);
@@ -73,6 +75,7 @@ typedef struct planner_task {
     const ace_ids *negative; /* used iff sampling.guidance > 1 */
     lm_sampling sampling;    /* the official profile never applies top_p and the penalty (lm.md 5.4) */
     int64_t max_tokens;
+    int at_once; /* most songs whose codes are written together; 0: all. Does not show in the result */
 } planner_task;
 
 /* Writes text, special tokens included. Caller frees. */
@@ -85,5 +88,15 @@ bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *s
 
 /* How many codes such a task writes at most (lm.md 4.9). */
 bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, ace_error *error);
+
+/* Adds to a cost the work of reading a prompt and writing `tokens` tokens of each of `items` items. The peak of the
+ * meter is not looked at. */
+typedef struct planner_work {
+    int items;
+    bool guided;
+    int64_t prompt, tokens;
+} planner_work;
+
+bool planner_count_work(const planner *p, const planner_work *work, ace_stage_cost *cost, ace_error *error);
 
 #endif

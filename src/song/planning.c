@@ -13,6 +13,9 @@
  * has no such bound but the reference's own (lm.md 4.9). */
 enum { PLAN_TOKENS = 1024, PLAN_TOKENS_OFFICIAL = 3500 };
 
+/* Tokens that it usually takes, of which only estimates of time know. */
+enum { USUAL_PLAN_TOKENS = 160 };
+
 /* ---- wishes ---------------------------------------------------------------------------------------------------- */
 
 static bool has_codes(const ace_request *r)
@@ -193,7 +196,8 @@ static planner_task codes_task(const planning *g, const ace_ids *prompt, const a
                           .rules = {.phase = LM_PHASE_CODES, .duration = duration},
                           .prompt = prompt,
                           .negative = negative,
-                          .sampling = planning_sampling(g->request, true)};
+                          .sampling = planning_sampling(g->request, true),
+                          .at_once = g->wish->at_once};
 }
 
 /* ---- memory ---------------------------------------------------------------------------------------------------- */
@@ -210,7 +214,8 @@ static bool add_codes_room(const planning *g, int64_t prompt, lm_session_limits 
     planner_task task = codes_task(g, NULL, NULL, duration);
     int64_t codes = 0, with_plan = prompt + text_tokens(g);
     ace_ids negative = {0};
-    limits->items = (int)request_integer(g->request, FIELD_BATCH_SIZE, 1);
+    int songs = (int)request_integer(g->request, FIELD_BATCH_SIZE, 1), at_once = g->wish->at_once;
+    limits->items = at_once > 0 && at_once < songs ? at_once : songs;
     limits->guided = task.sampling.guidance > 1;
     bool ok =
         planner_code_budget(g->p, &task, &codes, error) && (!limits->guided || encode_negative(g, &negative, error));
@@ -239,6 +244,37 @@ bool planning_limits(planner *p, const ace_request *request, const planning_wish
 {
     planning g;
     bool ok = open_planning(&g, p, request, wish, error) && limits_of(&g, limits, error);
+    close_planning(&g);
+    return ok;
+}
+
+/* The work of writing the plan's text, of reading it again for the codes, and of the codes. */
+static bool count_work(const planning *g, double duration, ace_stage_cost *cost, ace_error *error)
+{
+    ace_ids prompt = {0};
+    bool ok = encode(g, lm_prompt_plan(g->given.caption, g->given.lyrics, error), text_tokens(g), &prompt, error);
+    int64_t length = (int64_t)prompt.count;
+    ace_ids_free(&prompt);
+    planner_work text = {.items = 1, .prompt = length, .tokens = USUAL_PLAN_TOKENS};
+    planner_work codes = {.items = (int)request_integer(g->request, FIELD_BATCH_SIZE, 1),
+                          .guided = planning_sampling(g->request, true).guidance > 1,
+                          .prompt = length + USUAL_PLAN_TOKENS,
+                          .tokens = (int64_t)(duration * LM_CODES_PER_SECOND)};
+    int groups = 1;
+    if (g->wish->at_once > 0 && g->wish->at_once < codes.items) {
+        groups = (codes.items + g->wish->at_once - 1) / g->wish->at_once;
+        codes.items = g->wish->at_once;
+    }
+    if (ok && g->wish->metadata) ok = planner_count_work(g->p, &text, cost, error);
+    for (int i = 0; ok && g->wish->codes && i < groups; i++) ok = planner_count_work(g->p, &codes, cost, error);
+    return ok;
+}
+
+bool planning_count_work(planner *p, const ace_request *request, const planning_wish *wish, double duration,
+                         ace_stage_cost *cost, ace_error *error)
+{
+    planning g;
+    bool ok = open_planning(&g, p, request, wish, error) && count_work(&g, duration, cost, error);
     close_planning(&g);
     return ok;
 }

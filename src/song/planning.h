@@ -11,6 +11,7 @@ typedef struct planning_wish {
     bool caption;  /* rewritten */
     bool language; /* detected */
     bool codes;
+    int at_once; /* songs whose codes are written together; 0: all. Does not show in the result */
 } planning_wish;
 
 /* `available`: there is a planner. Nothing is wished for that the request has. ACE_ERROR_MODEL with `problem` when
@@ -41,6 +42,11 @@ void song_plan_free(song_plan *plan);
 /* The memory of planning `request`, which has a seed: enough for whatever length the planner may choose. */
 bool planning_limits(planner *p, const ace_request *request, const planning_wish *wish, lm_session_limits *limits,
                      ace_error *error);
+
+/* Adds the work of planning to a cost, for an estimate of the time: of a plan whose text has the usual length, and
+ * codes for `duration` seconds. */
+bool planning_count_work(planner *p, const ace_request *request, const planning_wish *wish, double duration,
+                         ace_stage_cost *cost, ace_error *error);
 
 /* Plans. costs as in planner_end(). Missing metadata are chosen once, with the seed of the first song. */
 bool planning_run(planner *p, const ace_request *request, const planning_wish *wish, const job_warnings *warnings,

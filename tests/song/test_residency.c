@@ -8,6 +8,7 @@ typedef struct made {
     float *samples;
     int64_t count; /* of floats */
     size_t planned, measured;
+    ace_stage_cost stages[ACE_STAGE_COUNT];
 } made;
 
 static bool keep(void *user, const ace_audio *audio, ace_error *error)
@@ -29,8 +30,28 @@ static bool make(ace_engine *engine, const ace_request *request, made *m, ace_er
     bool ok = ace_generate(engine, request, &callbacks, &result, error);
     m->planned = result.planned_peak;
     m->measured = result.measured_peak;
+    memcpy(m->stages, result.stages, sizeof m->stages);
     ace_result_free(&result);
     return ok;
+}
+
+/* The plan promised what the song then took: bytes exactly, and work too, whose sums are of whole numbers. */
+static void as_promised(ace_engine *engine, const ace_request *request, ace_memory_plan *plan, const made *m)
+{
+    ace_error error = {0};
+    if (!ace_plan_memory(engine, request, plan, &error)) fail_msg("%s", error.message);
+    assert_int_equal(plan->peak, m->measured);
+    for (int i = 0; i < ACE_STAGE_WRITE; i++) {
+        if (plan->stages[i].flops != m->stages[i].flops || plan->stages[i].bytes_moved != m->stages[i].bytes_moved)
+            fail_msg("%s: %.0f flops and %.0f bytes planned, %.0f and %.0f counted", ace_stage_name((ace_stage)i),
+                     plan->stages[i].flops, plan->stages[i].bytes_moved, m->stages[i].flops, m->stages[i].bytes_moved);
+        if (plan->stages[i].peak_bytes != m->stages[i].peak_bytes ||
+            plan->stages[i].scratch_bytes != m->stages[i].scratch_bytes ||
+            plan->stages[i].weight_bytes != m->stages[i].weight_bytes)
+            fail_msg("%s: %zu (%zu and %zu) bytes planned, %zu (%zu and %zu) measured", ace_stage_name((ace_stage)i),
+                     plan->stages[i].peak_bytes, plan->stages[i].weight_bytes, plan->stages[i].scratch_bytes,
+                     m->stages[i].peak_bytes, m->stages[i].weight_bytes, m->stages[i].scratch_bytes);
+    }
 }
 
 static void same_song(const char *variant, const char *precision)
@@ -57,6 +78,7 @@ static void same_song(const char *variant, const char *precision)
         for (int warm = 0; warm < 2; warm++) {
             if (!make(engine, request, &again, &error)) fail_msg("%zu: %s", i, error.message);
             assert_int_equal(again.planned, again.measured);
+            as_promised(engine, request, &(ace_memory_plan){0}, &again);
             assert_int_equal(again.count, plain.count);
             assert_memory_equal(again.samples, plain.samples, (size_t)plain.count * sizeof *plain.samples);
             if (fits[i].evict) assert_true(again.measured < plain.measured);
@@ -105,6 +127,25 @@ static void the_limit_is_kept(void **state)
     }
     printf("%zu bytes at most, no less than %zu\n", most, least);
     assert_true(least < most);
+    /* the plan knows where that is: there it runs, and a byte below it does not */
+    ace_memory_plan plan;
+    for (int byte = 0; byte < 2; byte++) {
+        size_t limit = byte ? plan.least - 1 : most - 1;
+        engine->limit = limit;
+        ace_device_set_limit(engine->dev, limit);
+        assert_int_equal(ace_plan_memory(engine, request, &plan, &error), !byte);
+        assert_int_equal(plan.fastest, byte ? plan.fastest : most);
+        assert_int_equal(plan.limit, limit);
+    }
+    assert_int_equal(error.status, ACE_ERROR_MEMORY);
+    engine->limit = plan.least;
+    ace_device_set_limit(engine->dev, plan.least);
+    error = (ace_error){0};
+    if (!make(engine, request, &within, &error)) fail_msg("%s", error.message);
+    assert_int_equal(within.measured, plan.least);
+    as_promised(engine, request, &plan, &within);
+    assert_true(plan.evicts && plan.peak == plan.least);
+    free(within.samples);
     engine->limit = 0;
     ace_device_set_limit(engine->dev, 0);
     if (!make(engine, request, &within, &error)) fail_msg("%s", error.message);

@@ -1,0 +1,61 @@
+/* How fast a device is, for estimates: a product of the model's kind with many rows, which arithmetic bounds, and one
+ * with a single row, which reading the weight bounds. */
+#include "base/clock.h"
+#include "base/dtype.h"
+#include "base/error.h"
+#include "song/engine.h"
+
+#include <string.h>
+
+enum { WIDTH = 4096, ROWS = 128, RUNS = 3 };
+
+/* Numbers of ordinary size; their values do not matter. */
+static bool read_ones(void *context, int64_t first, int64_t count, ace_dtype dtype, void *rows, ace_error *error)
+{
+    (void)context, (void)first, (void)error;
+    float *values = rows;
+    uint16_t *halves = rows;
+    if (dtype == ACE_F32)
+        for (int64_t i = 0; i < count * WIDTH; i++) values[i] = 1;
+    else
+        memset(halves, 0x3f, (size_t)(count * WIDTH) * sizeof *halves);
+    return true;
+}
+
+/* Seconds of the fastest of a few products. */
+static double fastest_product(ace_device *dev, const ace_weight *w, int64_t rows)
+{
+    size_t mark = ace_scratch_mark(dev);
+    ace_mat x = ace_scratch(dev, ace_device_act(dev), rows, WIDTH), y = ace_scratch(dev, ACE_F32, rows, WIDTH);
+    float *host = ace_scratch_host(dev, rows * WIDTH);
+    for (int64_t i = 0; host && i < rows * WIDTH; i++) host[i] = 1;
+    if (host) ace_upload(dev, x, host);
+    double best = 0;
+    for (int i = 0; i < RUNS; i++) {
+        double start = ace_clock();
+        ace_linear(dev, y, x, w, NULL);
+        double seconds = ace_clock() - start;
+        if (i == 0 || seconds < best) best = seconds;
+    }
+    ace_scratch_release(dev, mark);
+    return best;
+}
+
+bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error)
+{
+    ace_device *dev = engine->dev;
+    ace_weight_desc desc = {.kind = ACE_WEIGHT_PRODUCT, .name = "the measurement", .n = WIDTH, .k = WIDTH, .taps = 1};
+    size_t scratch = (size_t)ROWS * WIDTH * 3 * sizeof(float) + 1024;
+    *speed = (ace_speed){0};
+    if (!ace_scratch_reserve(dev, scratch, error)) return false;
+    double weight_bytes = (double)ace_device_get_stats(dev).weight_bytes;
+    ace_weight *w = ace_weight_new(dev, &desc, read_ones, NULL);
+    weight_bytes = (double)ace_device_get_stats(dev).weight_bytes - weight_bytes;
+    double many = fastest_product(dev, w, ROWS), one = fastest_product(dev, w, 1);
+    ace_weight_free(dev, w);
+    bool ok = ace_device_ok(dev, error);
+    ace_device_clear(dev);
+    ace_scratch_reserve(dev, 0, NULL);
+    if (ok) *speed = (ace_speed){.flops = 2.0 * WIDTH * WIDTH * ROWS / many, .bytes = weight_bytes / one};
+    return ok;
+}
