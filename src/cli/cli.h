@@ -12,6 +12,7 @@ int command_understand(int count, char **arguments);
 int command_bench(int count, char **arguments);
 int command_doctor(int count, char **arguments);
 int command_gpu(int count, char **arguments);
+int command_plan(int count, char **arguments);
 
 /* ---- options ---- */
 

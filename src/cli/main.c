@@ -14,6 +14,7 @@ static const char usage[] =
     "  format     a draft becomes structured lyrics with metadata\n"
     "  understand a recording becomes caption, lyrics, metadata and audio codes\n"
     "  doctor     check this computer, the model files, and the program itself\n"
+    "  plan       show what memory a song would take, stage by stage, and about how long\n"
     "  gpu        show devices, memory, tier, limits and settings\n"
     "  bench      measure every stage at the real model's size, with random weights\n"
     "  version    print the version\n"
@@ -28,13 +29,10 @@ int main(int count, char **arguments)
     static const struct {
         const char *name;
         int (*run)(int count, char **arguments);
-    } commands[] = {{"generate", command_generate},
-                    {"write", command_write},
-                    {"format", command_format},
-                    {"understand", command_understand},
-                    {"bench", command_bench},
-                    {"doctor", command_doctor},
-                    {"gpu", command_gpu}};
+    } commands[] = {{"generate", command_generate}, {"write", command_write},
+                    {"format", command_format},     {"understand", command_understand},
+                    {"bench", command_bench},       {"doctor", command_doctor},
+                    {"gpu", command_gpu},           {"plan", command_plan}};
     if (count < 2 || strcmp(arguments[1], "help") == 0 || strcmp(arguments[1], "--help") == 0 ||
         strcmp(arguments[1], "-h") == 0) {
         fputs(usage, stdout);
