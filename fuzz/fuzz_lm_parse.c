@@ -36,13 +36,19 @@ static void check_metadata(lm_profile profile, const lm_metadata *given, const l
     }
 }
 
+/* U+0085, U+2028 and U+2029 break lines in YAML, too. */
+static bool begins_with_break(const char *line)
+{
+    return strncmp(line, "\u0085", 2) == 0 || strncmp(line, "\u2028", 3) == 0 || strncmp(line, "\u2029", 3) == 0;
+}
+
 /* Every line of a plan begins a field, continues one, or is empty. */
 static void check_plan(const char *plan)
 {
     require(strncmp(plan, "<think>\n", 8) == 0, "a plan begins");
     const char *line = plan + 8;
     for (const char *end; (end = strchr(line, '\n')); line = end + 1) {
-        bool known = end == line || strncmp(line, "  ", 2) == 0;
+        bool known = end == line || strncmp(line, "  ", 2) == 0 || begins_with_break(line);
         for (lm_field field = 0; field < LM_FIELD_COUNT && !known; field++) {
             size_t n = strlen(lm_field_name(field));
             known = strncmp(line, lm_field_name(field), n) == 0 && line[n] == ':';
