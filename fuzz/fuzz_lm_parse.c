@@ -39,7 +39,7 @@ static void check_metadata(lm_profile profile, const lm_metadata *given, const l
 /* U+0085, U+2028 and U+2029 break lines in YAML, too. */
 static bool begins_with_break(const char *line)
 {
-    return strncmp(line, "\u0085", 2) == 0 || strncmp(line, "\u2028", 3) == 0 || strncmp(line, "\u2029", 3) == 0;
+    return strncmp(line, "\xc2\x85", 2) == 0 || strncmp(line, "\u2028", 3) == 0 || strncmp(line, "\u2029", 3) == 0;
 }
 
 /* Every line of a plan begins a field, continues one, or is empty. */
