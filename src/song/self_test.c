@@ -195,7 +195,8 @@ bool ace_self_test(void (*line)(void *user, bool passed, const char *check, cons
     } isas[] = {{ACE_ISA_GENERIC, "generic"},
                 {ACE_ISA_AVX2, "AVX2"},
                 {ACE_ISA_AVX512, "AVX-512"},
-                {ACE_ISA_AVX512_BF16, "AVX512-BF16"}};
+                {ACE_ISA_AVX512_BF16, "AVX512-BF16"},
+                {ACE_ISA_AMX, "AMX"}};
     report r = {line, user, true};
     check_processor(&r);
     check_memory(&r);
