@@ -73,7 +73,8 @@ bool arrange_songs(const ace_engine *engine, const song_job *job, size_t limit, 
 {
     ace_error crowded = {0};
     const pipeline *p = &engine->pipeline;
-    *planner_stays = fit_choose(p, job, &engine->fit, limit, planner_weights, fit, needs, &crowded) &&
-                     (planner_weights == 0 || fit_same(fit, &engine->fit));
-    return *planner_stays || fit_choose(p, job, &engine->fit, limit, 0, fit, needs, error);
+    *planner_stays =
+        planner_weights == 0 ||
+        (fit_choose(p, job, &engine->fit, limit, planner_weights, fit, needs, &crowded) && fit_same(fit, &engine->fit));
+    return (*planner_stays && planner_weights > 0) || fit_choose(p, job, &engine->fit, limit, 0, fit, needs, error);
 }

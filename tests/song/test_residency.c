@@ -1,8 +1,11 @@
 /* However a song is fitted into memory, it is the same song, and needs what was planned. */
 #include "song_fixture.h"
 
+#include "base/memory.h"
 #include "song/engine.h"
 #include "song/fit.h"
+
+#include <malloc.h>
 
 typedef struct made {
     float *samples;
@@ -179,9 +182,128 @@ static void the_device_refuses_more(void **state)
     ace_engine_close(engine);
 }
 
+/* S-21: the pretended card's memory is kept to, with the same song. */
+static void a_pretended_card_is_no_larger_than_it_says(void **state)
+{
+    (void)state;
+    ace_error error = {0};
+    ace_request *request =
+        make_request("caption", "a song", "duration", "10", "seed", "7", "inference_steps", "2", NULL);
+    ace_engine *engine = open_engine("base", "bf16", 2, 0);
+    made plain, within;
+    if (!make(engine, request, &plain, &error)) fail_msg("%s", error.message);
+    ace_engine_close(engine);
+    static const double gib = 0.02;
+    assert_int_equal(setenv("MAX_CUDA_VRAM", "0.02", 1), 0);
+    engine = open_engine("base", "bf16", 2, 0);
+    unsetenv("MAX_CUDA_VRAM");
+    assert_true((double)plain.measured > gib * 1073741824.0);
+    if (!make(engine, request, &within, &error)) fail_msg("%s", error.message);
+    assert_true((double)within.measured <= gib * 1073741824.0);
+    assert_int_equal(within.measured, within.planned);
+    assert_memory_equal(within.samples, plain.samples, (size_t)plain.count * sizeof *plain.samples);
+    free(within.samples);
+    free(plain.samples);
+    ace_request_free(request);
+    ace_engine_close(engine);
+}
+
+static void allow(ace_engine *engine, size_t limit)
+{
+    engine->limit = limit;
+    ace_device_set_limit(engine->dev, limit);
+}
+
+/* An allocation that fails while layers come and go: an error or the same song, and the next song is right. */
+static void every_refusal_under_a_limit_is_survived(void **state)
+{
+    (void)state;
+    enum { TRIES = 60 };
+    ace_error error = {0};
+    ace_memory_plan plan;
+    ace_engine *engine = open_engine("turbo", "bf16", 2, 0);
+    ace_request *request = make_request("caption", "a song", "duration", "10", "seed", "7", "batch_size", "2",
+                                        "audio_codes", "1,2,3", "inference_steps", "2", NULL);
+    made plain, again;
+    if (!make(engine, request, &plain, &error)) fail_msg("%s", error.message);
+    if (!ace_plan_memory(engine, request, &plan, &error)) fail_msg("%s", error.message);
+    allow(engine, plan.least);
+    if (!make(engine, request, &again, &error)) fail_msg("%s", error.message);
+    free(again.samples);
+    size_t idle = ace_device_get_stats(engine->dev).weight_bytes;
+    ace_fault_arm(0);
+    if (!make(engine, request, &again, &error)) fail_msg("%s", error.message);
+    free(again.samples);
+    long calls = ace_fault_arm(0);
+    int noticed = 0;
+    assert_true(calls > TRIES);
+    for (int i = 0; i < TRIES; i++) {
+        long n = i < TRIES / 4 ? i + 1 : calls - (calls - TRIES / 4) * (TRIES - 1 - i) / (TRIES - TRIES / 4);
+        error = (ace_error){0};
+        ace_fault_arm(n);
+        bool ok = make(engine, request, &again, &error);
+        ace_fault_arm(0);
+        if (!ok) {
+            noticed++;
+            assert_true(error.status != ACE_OK && error.message[0] != '\0');
+            free(again.samples);
+            assert_int_equal(ace_device_get_stats(engine->dev).weight_bytes, idle);
+            assert_int_equal(ace_device_get_stats(engine->dev).scratch_bytes, 0);
+            ace_error after = {0};
+            if (!make(engine, request, &again, &after)) fail_msg("after fault %ld of %ld: %s", n, calls, after.message);
+        }
+        assert_memory_equal(again.samples, plain.samples, (size_t)plain.count * sizeof *plain.samples);
+        assert_true(again.measured <= plan.least);
+        free(again.samples);
+    }
+    printf("%d of %d refusals were errors\n", noticed, TRIES);
+    assert_true(noticed > TRIES / 2);
+    free(plain.samples);
+    ace_request_free(request);
+    ace_engine_close(engine);
+}
+
+static void twenty_songs_do_not_grow(void **state)
+{
+    (void)state;
+    enum { SONGS = 20, LIMITS = 4 };
+    ace_error error = {0};
+    ace_memory_plan plan;
+    ace_device_stats idle[LIMITS];
+    size_t used[LIMITS];
+    ace_engine *engine = open_engine("xl-turbo", "bf16", 2, 0);
+    ace_request *request = make_request("caption", "a song", "duration", "10", "seed", "7", "batch_size", "2",
+                                        "inference_steps", "1", NULL);
+    if (!ace_plan_memory(engine, request, &plan, &error)) fail_msg("%s", error.message);
+    const size_t limits[LIMITS] = {0, plan.fastest - 1, (plan.least + plan.fastest) / 2, plan.least};
+    for (int i = 0; i < SONGS; i++) {
+        made m;
+        int l = i % LIMITS;
+        allow(engine, limits[l]);
+        if (!make(engine, request, &m, &error)) fail_msg("song %d: %s", i, error.message);
+        free(m.samples);
+        ace_device_stats now = ace_device_get_stats(engine->dev);
+        size_t host = mallinfo2().uordblks;
+        if (i >= LIMITS) {
+            assert_int_equal(now.weight_bytes, idle[l].weight_bytes);
+            assert_int_equal(now.scratch_bytes, 0);
+            assert_int_equal(now.scratch_held, idle[l].scratch_held);
+            if (host > used[l] + 16384) fail_msg("song %d: %zu bytes in use at idle, %zu before", i, host, used[l]);
+        }
+        if (i < 2 * LIMITS) used[l] = host;
+        idle[l] = now;
+    }
+    ace_request_free(request);
+    ace_engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_fit_makes_the_same_song),
-                                       cmocka_unit_test(the_limit_is_kept), cmocka_unit_test(the_device_refuses_more)};
+                                       cmocka_unit_test(the_limit_is_kept),
+                                       cmocka_unit_test(the_device_refuses_more),
+                                       cmocka_unit_test(a_pretended_card_is_no_larger_than_it_says),
+                                       cmocka_unit_test(every_refusal_under_a_limit_is_survived),
+                                       cmocka_unit_test(twenty_songs_do_not_grow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
