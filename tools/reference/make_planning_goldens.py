@@ -60,11 +60,8 @@ PLAIN = {"use_cot_caption": False}  # a random model seldom ends a caption
 COMPOSE = {
     "nothing": {"caption": "upbeat pop with female vocals", "duration": 10},
     "nothing-guided": {"caption": "slow piano at night", "lyrics": ENGLISH, "duration": 12.4, "lm_cfg_scale": 2},
-    "metas-only": {"caption": "slow piano at night", "lyrics": ENGLISH, "thinking": False},
     "chinese-caption": {"caption": "夜光: 流行", "lyrics": CHINESE, "duration": 10, "lm_cfg_scale": 2},
     "two-lines": {"caption": "bass drum", "duration": 10, "lm_cfg_scale": 2},
-    "two-lines-metas": {"caption": "metal", "thinking": False},
-    "no-language": {"caption": "light: track", "duration": 10, "use_cot_language": False, "lm_cfg_scale": 2},
     "empty": {"duration": 10, "lm_cfg_scale": 2, **PLAIN},
     "no-duration": {"caption": "slow piano at night", "lyrics": ENGLISH, **PLAIN, "thinking": False},
     "no-duration-codes": {"caption": "a short song", **PLAIN},
