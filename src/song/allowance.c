@@ -1,7 +1,6 @@
 #include "song/allowance.h"
 
 #include "base/error.h"
-#include "lm/lm_grammar.h"
 #include "vram/machine.h"
 
 #include <string.h>
@@ -11,14 +10,14 @@ static const double SHARE = 0.95, GIB = 1073741824.0;
 
 bool allowance_open(allowance *a, const ace_engine_options *options, ace_error *error)
 {
-    *a = (allowance){.memory = options->memory_limit, .max_duration = LM_MAX_DURATION, .planner_by_default = true};
+    *a = (allowance){.memory = options->memory_limit, .planner_by_default = true};
     a->machine = ace_machine_open(&(ace_machine_options){.warning = options->warning, .user = options->user}, error);
     if (!a->machine) return false;
     const limits_basis *basis = machine_limits_basis(a->machine);
     a->tiered = basis->source == LIMITS_SIMULATED;
     if (a->memory == 0 && basis->gib > 0) a->memory = (size_t)(basis->gib * GIB * (a->tiered ? 1 : SHARE));
+    a->max_duration = limits_lm_duration(basis);
     if (a->tiered) {
-        a->max_duration = limits_lm_duration(basis);
         a->planner_by_default = options->lm || a->machine->settings.init_lm;
     }
     return true;
@@ -49,7 +48,6 @@ void allowance_reduce(const allowance *a, ace_request *r, bool with_planner, con
     limits_result reduced;
     double duration = request_number(r, FIELD_DURATION, 0);
     int batch = (int)request_integer(r, FIELD_BATCH_SIZE, 1);
-    if (!a->tiered) return;
     limits_request(machine_limits_basis(a->machine), with_planner, duration, LIMITS_ASKED, batch, &reduced);
     if (reduced.duration != duration) request_put_number(r, FIELD_DURATION, reduced.duration);
     if (reduced.batch != batch) request_put_integer(r, FIELD_BATCH_SIZE, reduced.batch);

@@ -1,8 +1,8 @@
 /* allowance.h - what the machine allows an engine: memory, and the limits of a card's tier while one is pretended.
  *
- * On the CPU the table of tiers limits nothing: the memory plan tells what fits, and it is the memory that was free
- * when the engine was opened. A card that MAX_CUDA_VRAM pretends is kept to in full: its memory, its longest song, its
- * largest batch, its planner or none (gpu-tiers.md S-08 to S-21). */
+ * On the CPU no tier limits anything: the memory plan tells what fits, and it is the memory that was free when the
+ * engine was opened. (A person's tier file may give the CPU limits of its own.) A card that MAX_CUDA_VRAM pretends is
+ * kept to in full: its memory, its longest song, its largest batch, its planner or none (gpu-tiers.md S-08 to S-21). */
 #ifndef ACE_SONG_ALLOWANCE_H
 #define ACE_SONG_ALLOWANCE_H
 

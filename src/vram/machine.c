@@ -71,8 +71,8 @@ static bool basis_of(ace_machine *machine, const char *tier_id, double gib, limi
         return basis->tier || ace_fail(error, ACE_ERROR_USAGE,
                                        "there is no tier '%.40s': choose tier1 to tier6 or unlimited", tier_id);
     }
-    basis->tier = source == LIMITS_CPU ? tiers_select_cpu(machine->profile, gib)
-                                       : tiers_select(machine->profile, gib, source == LIMITS_SIMULATED);
+    basis->tier =
+        source == LIMITS_CPU ? &machine->table->cpu : tiers_select(machine->profile, gib, source == LIMITS_SIMULATED);
     return basis->tier || ace_fail(error, ACE_ERROR_INTERNAL, "no tier for %g GiB", gib);
 }
 
@@ -94,7 +94,7 @@ static bool conclude(ace_machine *machine, const ace_machine_options *options, a
                       error);
     if (!ok) return false;
     const limits_basis *basis = machine->has_card ? &machine->card : &machine->basis;
-    return settings_decide(basis, machine->table, machine->variable, NULL, &machine->settings, error);
+    return settings_decide(basis, machine->variable, NULL, &machine->settings, error);
 }
 
 /* --device and --gpu-mapping, or the variables of the official program. */

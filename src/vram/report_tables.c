@@ -78,8 +78,11 @@ static void tier_origins(const ace_machine *machine, const tier *t, ace_text *ou
     static const char *const advice[] = {"dit_only", "small_lm", "large_lm"};
     char text[64];
     ace_text_format(out, "%s\n", t->id);
-    value(machine, t, TIERS_KEY_START, t->start_included ? "from_gib" : "above_gib", report_number(t->start).s, out);
-    value(machine, t, TIERS_KEY_TOLERANCE, "tolerance_gib", report_number(t->tolerance).s, out);
+    if (t != &machine->table->cpu) { /* which has neither */
+        value(machine, t, TIERS_KEY_START, t->start_included ? "from_gib" : "above_gib", report_number(t->start).s,
+              out);
+        value(machine, t, TIERS_KEY_TOLERANCE, "tolerance_gib", report_number(t->tolerance).s, out);
+    }
     models_text(t, text);
     value(machine, t, TIERS_KEY_LM_MODELS, "lm_models", text, out);
     value(machine, t, TIERS_KEY_INIT_LM, "init_lm", t->init_lm ? "true" : "false", out);
@@ -112,8 +115,7 @@ void report_origins(const ace_machine *machine, ace_text *out)
     origin(machine, table->default_profile_place, out);
     ace_text_format(out, "%-26s %-28s ", "cpu memory", table->cpu_uses_total ? "total" : "available");
     origin(machine, table->cpu_memory_place, out);
-    ace_text_format(out, "%-26s %-28s ", "cpu init_lm", table->cpu_init_lm ? "true" : "false");
-    origin(machine, table->cpu_init_lm_place, out);
+    tier_origins(machine, &table->cpu, out);
     ace_text_format(out, "\nprofile %s%s\n", machine->profile->name,
                     machine->profile->measured ? "" : " (not measured with this program)");
     for (int i = 0; i < machine->profile->count; i++) tier_origins(machine, &machine->profile->tiers[i], out);

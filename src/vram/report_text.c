@@ -186,6 +186,11 @@ void report_text(const ace_machine *machine, texts_language language, ace_text *
                   NULL);
     line(out);
     limits(basis, language, out);
+    if (basis->source == LIMITS_CPU) {
+        ace_text_add(out, "  ");
+        texts_add(out, language, TEXT_PLAN_DECIDES, NULL);
+        line(out);
+    }
     if (machine->has_card) {
         line(out);
         texts_add(out, language, TEXT_CARD_TIER, card->id, report_gib(machine->card.gib).s,

@@ -72,13 +72,12 @@ static void advise(const limits_basis *basis, settings *s)
                  tiers_lm_name(s->lm_model), who, tiers_lm_name(t->lm_model), basis->gib, memory);
 }
 
-bool settings_decide(const limits_basis *basis, const tiers_table *table, const char *(*variable)(const char *name),
-                     const settings_wish *wish, settings *result, ace_error *error)
+bool settings_decide(const limits_basis *basis, const char *(*variable)(const char *name), const settings_wish *wish,
+                     settings *result, ace_error *error)
 {
     const tier *t = basis->tier;
-    bool cpu = basis->source == LIMITS_CPU;
-    *result = (settings){.init_lm = cpu ? table->cpu_init_lm && t->lm_models : t->init_lm,
-                         .init_lm_origin = origin_of(cpu ? table->cpu_init_lm_place : t->places[TIERS_KEY_INIT_LM]),
+    *result = (settings){.init_lm = t->init_lm,
+                         .init_lm_origin = origin_of(t->places[TIERS_KEY_INIT_LM]),
                          .lm_model = t->lm_model,
                          .lm_model_origin = origin_of(t->places[TIERS_KEY_LM_MODEL])};
     if (variable &&

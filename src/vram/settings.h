@@ -25,8 +25,8 @@ typedef struct settings {
 
 /* Decides from the tier, the environment (ACESTEP_INIT_LLM and ACESTEP_LM_MODEL_PATH through `variable`, which may be
  * NULL) and the wish, in rising order of weight. A word that means nothing is ACE_ERROR_USAGE. */
-bool settings_decide(const limits_basis *basis, const tiers_table *table, const char *(*variable)(const char *name),
-                     const settings_wish *wish, settings *result, ace_error *error);
+bool settings_decide(const limits_basis *basis, const char *(*variable)(const char *name), const settings_wish *wish,
+                     settings *result, ace_error *error);
 
 /* Refuses `feature` ("thinking", "formatting lyrics") with ACE_ERROR_USAGE when the language model is off. */
 bool settings_need_lm(const settings *s, const limits_basis *basis, const char *feature, ace_error *error);

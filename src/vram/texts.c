@@ -195,11 +195,22 @@ static const char *const table[TEXT_COUNT][TEXTS_LANGUAGES] = {
                          "由您的档位文件设定"},
     [TEXT_ORIGIN + 2] = {"set in the environment", "환경 변수의 값", "環境変数による設定", "由环境变量设定"},
     [TEXT_ORIGIN + 3] = {"set by you", "사용자가 정한 값", "ユーザーによる設定", "由您设定"},
-    [TEXT_NOT_YET] = {"CPU offload and quantization are not part of this version yet; the settings above say what they "
-                      "will be.",
-                      "CPU 오프로드와 양자화는 아직 이 버전에 없습니다. 위 설정은 앞으로 적용될 값입니다.",
-                      "CPU オフロードと量子化はまだこのバージョンにはありません。上の設定は今後適用される値です。",
-                      "此版本尚不包含 CPU 卸载和量化；以上设置是它们将来采用的值。"},
+    [TEXT_PLAN_DECIDES] =
+        {"No tier limits songs on the CPU: what fits is decided by the plan of their memory (acestep "
+         "plan).",
+         "CPU에서 만드는 곡에는 티어 제한이 없습니다. 메모리 계획이 가능 여부를 정합니다(acestep plan).",
+         "CPU で作る曲にティアの上限はありません。収まるかどうかはメモリ計画が決めます(acestep plan)。",
+         "在 CPU 上生成歌曲不受档位限制，能否运行由内存计划决定（acestep plan）。"},
+    [TEXT_NOT_YET] =
+        {"Offload is automatic: weights are unloaded and streamed where memory is short. Quantization is not "
+         "part of this version yet; the setting above says what it will be.",
+         "오프로드는 자동입니다. 메모리가 부족하면 가중치를 내리거나 나누어 읽습니다. 양자화는 아직 이 버전에 없으며 "
+         "위 설정은 "
+         "앞으로 적용될 값입니다.",
+         "オフロードは自動です。メモリが足りないときは重みを解放したり少しずつ読み込んだりします。量子化はまだこのバー"
+         "ジョンにはなく、"
+         "上の設定は今後適用される値です。",
+         "卸载是自动的：内存不足时会卸下权重或逐层读取。此版本尚不包含量化；以上设置是其将来采用的值。"},
 
     /* ---- advice, in the order of tiers_advice ---- */
     [TEXT_ADVICE_LINE] = {"Advice: {0}", "조언: {0}", "アドバイス: {0}", "建议：{0}"},

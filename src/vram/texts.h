@@ -63,6 +63,7 @@ typedef enum texts_key {
     TEXT_OPTIONS,
     TEXT_ORIGIN, /* and one for each settings_origin, in its order */
     TEXT_ORIGIN_LAST = TEXT_ORIGIN + 3,
+    TEXT_PLAN_DECIDES,
     TEXT_NOT_YET,
     TEXT_ADVICE_LINE,
     TEXT_ADVICE, /* and one for each tiers_advice, in its order */

@@ -111,12 +111,6 @@ const tier *tiers_select(const tiers_profile *profile, double gib, bool literal)
     return &profile->tiers[0];
 }
 
-const tier *tiers_select_cpu(const tiers_profile *profile, double gib)
-{
-    const tier *t = tiers_select(profile, gib, true);
-    return t ? t : &profile->tiers[0];
-}
-
 const tier *tiers_find(const tiers_profile *profile, const char *id)
 {
     for (int i = 0; i < profile->count; i++)

@@ -92,9 +92,9 @@ enum { TIERS_PROFILES = 2 };
 typedef struct tiers_table {
     char *file; /* the user's file, NULL if the table is the built-in one */
     char default_profile[16];
-    bool cpu_uses_total; /* the memory that selects the CPU's limits: all there is, else what is available now */
-    bool cpu_init_lm;
-    tiers_place default_profile_place, cpu_memory_place, cpu_init_lm_place;
+    bool cpu_uses_total; /* the memory of songs on the CPU: all there is, else what is available now */
+    tier cpu;            /* what holds for them, whatever the memory; it has no start and no tolerance */
+    tiers_place default_profile_place, cpu_memory_place;
     tiers_profile profiles[TIERS_PROFILES];
 } tiers_table;
 
@@ -121,9 +121,6 @@ const tiers_profile *tiers_find_profile(const tiers_table *table, const char *na
  * than its tolerance counts as that start; a simulated one is taken as it is. NULL when gib is not a positive number:
  * then there is no card, and the CPU's limits apply. */
 const tier *tiers_select(const tiers_profile *profile, double gib, bool literal);
-
-/* The tier whose limits the CPU takes with `gib` GiB for it: never below the first, whatever gib is. */
-const tier *tiers_select_cpu(const tiers_profile *profile, double gib);
 
 const tier *tiers_find(const tiers_profile *profile, const char *id); /* NULL if there is none */
 

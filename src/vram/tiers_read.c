@@ -180,6 +180,13 @@ static const struct tier_key {
 };
 enum { TIER_KEYS = sizeof tier_keys / sizeof *tier_keys };
 
+static const struct tier_key *find_tier_key(const char *name)
+{
+    for (int i = 0; i < TIER_KEYS; i++)
+        if (strcmp(tier_keys[i].name, name) == 0) return &tier_keys[i];
+    return NULL;
+}
+
 static bool read_tier_value(const reader *r, const json_path *path, json_t *value, const struct tier_key *key, tier *t)
 {
     static const char *const switches[] = {"off", "on", "auto"};
@@ -237,9 +244,7 @@ static bool read_tier(const reader *r, const json_path *path, json_t *object, ti
     json_object_foreach(object, name, value)
     {
         json_path inner = json_path_with(*path, name);
-        const struct tier_key *key = NULL;
-        for (int i = 0; i < TIER_KEYS && !key; i++)
-            if (strcmp(tier_keys[i].name, name) == 0) key = &tier_keys[i];
+        const struct tier_key *key = find_tier_key(name);
         if (is_comment(name)) continue;
         if (!key) return unknown_key(r, &inner, "a tier");
         if (key->key == TIERS_KEY_START && seen & 1u << TIERS_KEY_START)
@@ -331,26 +336,30 @@ static bool read_cpu(const reader *r, const json_path *path, json_t *object, tie
 {
     static const char *const memories[] = {"available", "total"};
     if (!want_object(r, path, object)) return false;
+    unsigned seen = 1u << TIERS_KEY_START | 1u << TIERS_KEY_TOLERANCE; /* which it has not */
     const char *key;
     json_t *value;
+    snprintf(table->cpu.id, sizeof table->cpu.id, "cpu");
     json_object_foreach(object, key, value)
     {
         json_path inner = json_path_with(*path, key);
+        const struct tier_key *of_tier = find_tier_key(key);
         bool ok = true;
         if (strcmp(key, "memory") == 0) {
             int word = 0;
             ok = read_word(r, &inner, value, memories, 2, &word);
             table->cpu_uses_total = word == 1;
             table->cpu_memory_place = place_of(r, &inner, false);
-        } else if (strcmp(key, "init_lm") == 0) {
-            ok = read_bool(r, &inner, value, &table->cpu_init_lm);
-            table->cpu_init_lm_place = place_of(r, &inner, false);
+        } else if (of_tier && of_tier->key != TIERS_KEY_START && of_tier->key != TIERS_KEY_TOLERANCE) {
+            ok = read_tier_value(r, &inner, value, of_tier, &table->cpu);
+            table->cpu.places[of_tier->key] = place_of(r, &inner, false);
+            seen |= 1u << of_tier->key;
         } else if (!is_comment(key)) {
             ok = unknown_key(r, &inner, "\"cpu\"");
         }
         if (!ok) return false;
     }
-    return true;
+    return r->name || seen == (1u << TIERS_KEY_COUNT) - 1 || complain(r, path, false, "\"cpu\" is not complete");
 }
 
 static bool read_key(const reader *r, const char *key, json_t *value, tiers_table *table)
@@ -472,6 +481,7 @@ bool tiers_read(tiers_table *table, const char *text, size_t n, const char *name
     const char *key;
     json_t *value;
     if (ok) json_object_foreach(root, key, value) ok = ok && read_key(&r, key, value, table);
+    ok = ok && check_language_models(&r, &table->cpu) && check_limits(&r, &table->cpu);
     for (int i = 0; i < TIERS_PROFILES && ok; i++) ok = check_profile(&r, &table->profiles[i]);
     json_decref(root);
     return ok;

@@ -82,7 +82,7 @@ static void songs_are_limited_by_what_computes_them(void **state)
     const limits_basis *basis = machine_limits_basis(machine);
     assert_int_equal(basis->source, LIMITS_CPU);
     assert_true(basis->gib == 20);
-    assert_string_equal(basis->tier->id, "tier6");
+    assert_string_equal(basis->tier->id, "cpu"); /* no tier, however much memory */
     json_t *root = json_report(machine);
     assert_string_equal(json_string_value(at(root, "computes_on")), "cpu");
     assert_string_equal(json_string_value(at(root, "device")), "cuda:1");
@@ -147,44 +147,50 @@ static void S_03_each_tier_sets_what_it_promises(void **state)
 
 /* ---- the CPU as a profile of its own (D-3) ---- */
 
-static void the_cpu_takes_its_limits_from_what_is_available(void **state)
+/* The table of tiers says nothing about it, however little memory there is: the plan of a song's memory does. */
+static void no_tier_limits_the_cpu(void **state)
 {
     (void)state;
     static const struct {
         const char *available;
         double gib;
-        const char *tier;
-    } rows[] = {{"MemAvailable: 1048576 kB", 1, "tier1"},
-                {"MemAvailable: 8388608 kB", 8, "tier4"},
-                {"MemAvailable: 8388600 kB", 8, "tier3"}, /* no tolerance: this is not a label on a card */
-                {"MemAvailable: 0 kB", 0, "tier1"},
-                {"MemFree: 8388608 kB", 32, "unlimited"}}; /* not told: what there is in all */
+    } rows[] = {{"MemAvailable: 1048576 kB", 1},
+                {"MemAvailable: 8388608 kB", 8},
+                {"MemAvailable: 0 kB", 0},
+                {"MemFree: 8388608 kB", 32}}; /* not told: what there is in all */
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         detect_places places = fake_machine();
         char text[128];
         snprintf(text, sizeof text, "MemTotal: 33554432 kB\n%s\n", rows[i].available);
         fake_file("proc/meminfo", text);
         ace_machine *machine = fake_open(&places, (ace_machine_options){0});
-        assert_string_equal(machine->basis.tier->id, rows[i].tier);
+        const tier *cpu = machine->basis.tier;
+        assert_string_equal(cpu->id, "cpu");
+        assert_true(cpu->max_duration[0] == 600 && cpu->max_duration[1] == 600);
+        assert_true(cpu->max_batch[0] == 8 && cpu->max_batch[1] == 8);
+        assert_int_equal(cpu->lm_models, 7);
         assert_true(machine->basis.gib > rows[i].gib - 0.01 && machine->basis.gib < rows[i].gib + 0.01);
-        assert_int_equal(machine->settings.init_lm, machine->basis.tier->lm_models != 0);
+        assert_true(machine->settings.init_lm);
         char *report_text = report(machine, ACE_REPORT_TEXT, "en");
         has_not(report_text, "Tier");
         has(report_text, "Limits of the CPU");
+        has(report_text, "acestep plan");
         free(report_text);
         ace_machine_close(machine);
     }
     detect_places places = fake_machine();
-    fake_file("mine.json", "{\"cpu\": {\"memory\": \"total\", \"init_lm\": false}}");
+    fake_file("mine.json", "{\"cpu\": {\"memory\": \"total\", \"init_lm\": false, \"max_duration_without_lm\": 600, "
+                           "\"max_duration_with_lm\": 60}}");
     char path[128];
     snprintf(path, sizeof path, "%s/mine.json", place);
     ace_machine *machine = fake_open(&places, (ace_machine_options){.tiers = path});
-    assert_string_equal(machine->basis.tier->id, "unlimited");
+    assert_int_equal(machine->basis.tier->max_duration[1], 60);
     assert_false(machine->settings.init_lm);
     ace_machine_close(machine);
-    places.proc = "/nonexistent"; /* a machine that tells nothing has the smallest limits, not none */
+    places.proc = "/nonexistent"; /* a machine that tells nothing has no limit of memory either */
     machine = fake_open(&places, (ace_machine_options){0});
-    assert_string_equal(machine->basis.tier->id, "tier1");
+    assert_string_equal(machine->basis.tier->id, "cpu");
+    assert_true(machine->basis.gib == 0);
     ace_machine_close(machine);
 }
 
@@ -485,8 +491,8 @@ static void a_hostile_name_stays_a_name(void **state)
 static void an_absurd_machine_is_still_a_report(void **state)
 {
     (void)state;
-    detect_places places = machine_with_file("{\"profiles\": {\"seed\": {\"tiers\": {\"tier6\": {"
-                                             "\"max_duration_without_lm\": 500}}}}}");
+    detect_places places =
+        machine_with_file("{\"cpu\": {\"max_duration_with_lm\": 480, \"max_duration_without_lm\": 500}}");
     places.nvml = LIBRARY("nvml-absurd");
     fake_file("proc/self/cgroup", "0::/a\n");
     fake_file("sys/fs/cgroup/a/memory.max", "18253611008\n"); /* 17 GiB of the 32 */
@@ -540,7 +546,7 @@ int main(void)
         cmocka_unit_test(S_01_the_card_and_its_tier_are_known_without_a_model),
         cmocka_unit_test(songs_are_limited_by_what_computes_them),
         cmocka_unit_test(S_03_each_tier_sets_what_it_promises),
-        cmocka_unit_test(the_cpu_takes_its_limits_from_what_is_available),
+        cmocka_unit_test(no_tier_limits_the_cpu),
         cmocka_unit_test(S_18_simulated_sizes_and_their_tiers),
         cmocka_unit_test(S_19_a_simulation_is_loud),
         cmocka_unit_test(S_20_limits_and_warnings_of_every_tier_on_one_machine),

@@ -89,7 +89,6 @@ static void no_memory_is_no_tier(void **state)
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         assert_null(tiers_select(seed(), none[i], false));
         assert_null(tiers_select(seed(), none[i], true));
-        assert_string_equal(tiers_select_cpu(seed(), none[i])->id, "tier1"); /* D-3: never below tier 1 */
     }
 }
 
@@ -232,7 +231,7 @@ static void S_27_every_value_knows_where_it_comes_from(void **state)
     assert_int_equal(mine->default_profile_place.line, 3);
     assert_true(mine->cpu_uses_total);
     assert_int_equal(mine->cpu_memory_place.line, 4);
-    assert_int_equal(mine->cpu_init_lm_place.line, 0);
+    assert_int_equal(mine->cpu.places[TIERS_KEY_INIT_LM].line, 0);
     const tiers_profile *profile = tiers_find_profile(mine, "seed", NULL);
     const tier *t = tiers_find(profile, "tier5");
     assert_int_equal(t->places[TIERS_KEY_LM_MODELS].line, 6);
