@@ -33,7 +33,9 @@ enum {
     RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
     RESIDENT_PANELS = 64,        /* most panels in the second order */
     TOGETHER = 4,                /* panels finished together in the first order: longer pieces of rows to write */
-    STRIP = 4                    /* rows finished at a time */
+    STRIP = 4,                   /* rows finished at a time */
+    SOON_BYTES = 8 << 10,        /* how far ahead weights are asked for that pass by once */
+    SOON_LINES = 8               /* of each step's 32, that are asked for */
 };
 
 /* A thread's workspace. */
@@ -161,8 +163,8 @@ typedef struct chores {
     sums waiting;
     int64_t strips, finished; /* of one panel each */
     int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
-    const char *soon;         /* memory to ask for, `ahead` lines per step */
-    int64_t ahead;
+    const char *soon;         /* memory to ask for: per step `ahead` lines, after which `skipped` bytes are left out */
+    int64_t ahead, skipped;
 } chores;
 
 static void finish_strip(chores *k)
@@ -194,6 +196,7 @@ static void do_chores(void *context)
 {
     chores *k = context;
     for (int64_t i = 0; i < k->ahead; i++, k->soon += 64) __builtin_prefetch(k->soon, 0, 2);
+    k->soon += k->skipped;
     for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
 }
 
@@ -215,6 +218,13 @@ static void multiply_panel(const tiling *t, const block *b, buffers *own, chores
             int64_t row = tile * CPU_TILE, asked = tile * now.count * ahead;
             k->soon = soon + asked * 64;
             k->ahead = asked < lines ? ahead : 0;
+            if (tiles == 1) {
+                /* the weights pass by once, as fast as memory gives them: it is enough to ask for the beginning of each
+                 * stretch a little ahead, the processor goes on by itself */
+                k->soon = weights + SOON_BYTES;
+                k->ahead = SOON_LINES;
+                k->skipped = CPU_TILE_STEP_BYTES - SOON_LINES * 64;
+            }
             t->cpu->kernels->tiles->stream_a(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, now.count,
                                              weights, b->slab > 0 || now.first > 0, b->rows - row, width, do_chores, k);
         }
