@@ -39,7 +39,8 @@ static int64_t panel_count(const ace_weight_desc *d)
 size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc)
 {
     ace_dtype dtype = ace_weight_stored_dtype(dev, desc);
-    if (is_packed(desc->kind)) return (size_t)panel_count(desc) * cpu_panel_bytes(cpu_of(dev), dtype, desc->k, desc->taps);
+    if (is_packed(desc->kind))
+        return (size_t)panel_count(desc) * cpu_panel_bytes(cpu_of(dev), dtype, desc->k, desc->taps);
     return (size_t)desc->n * (size_t)desc->k * ace_dtype_block_bytes(dtype);
 }
 
