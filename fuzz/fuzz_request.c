@@ -13,7 +13,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     ace_error error = {0};
     ace_request *request = ace_request_new(&error), *copy = ace_request_new(&error);
-    if (provenance_read(request, (const char *)data, size, &error)) {
+    if (ace_request_read(request, (const char *)data, size, &error)) {
         char *json = ace_request_to_json(request, &error);
         if (!json || !ace_request_set_json(copy, json, strlen(json), &error)) abort();
         char *again = ace_request_to_json(copy, &error);
