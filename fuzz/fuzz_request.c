@@ -1,7 +1,6 @@
 /* The request: JSON from strangers, a song's provenance, and audio codes as text. What is accepted must survive a round
  * trip. */
 #include "song/prompt.h"
-#include "song/provenance.h"
 #include "song/request.h"
 
 #include <stdlib.h>
