@@ -142,12 +142,29 @@ typedef enum ace_weight_kind {
 typedef bool (*ace_row_reader)(void *context, int64_t first, int64_t count, ace_dtype dtype, void *rows,
                                ace_error *error);
 
+/* How the values of PRODUCT and GATED weights of linear layers (taps = 1) are kept, and so how their products are
+ * computed. Only PLAIN is exact. The result of a row never depends on the other rows, as everywhere. */
+typedef enum ace_weight_form {
+    ACE_FORM_PLAIN, /* in the device's precision */
+    /* int8 with a scale for each output channel, max |w| / 127. A row of x is rounded to int8 as well, with its own
+     * scale max |x| / 127; sums of int8 products are exact integers. */
+    ACE_FORM_INT8,
+    /* 4 bits, 32 neighbours along k share an f16 scale; k is a multiple of 32. Multiplied as scale * value rounded to
+     * the device's precision. */
+    ACE_FORM_INT4,
+    /* The file's own GGUF blocks (desc.blocks; k is a multiple of the block), multiplied like INT4. The reader delivers
+     * whole rows of blocks in that dtype. */
+    ACE_FORM_BLOCKS
+} ace_weight_form;
+
 typedef struct ace_weight_desc {
     ace_weight_kind kind;
     const char *name; /* for messages; borrowed during the call */
     int64_t n, k;     /* for convolutions k = taps * channels in, tap-major: [tap][channel] */
     int taps;         /* 1 for linear layers */
     bool keep_bf16;   /* TABLE: keep rows as BF16 (when the file has BF16); PRODUCT ignores it */
+    ace_weight_form form;
+    ace_dtype blocks; /* with ACE_FORM_BLOCKS: ACE_Q8_0, ACE_Q4_K, ACE_Q5_K or ACE_Q6_K */
 } ace_weight_desc;
 
 typedef struct ace_weight ace_weight;
