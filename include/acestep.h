@@ -322,6 +322,16 @@ char *ace_machine_report(const ace_machine *machine, ace_report kind, const char
  * with its name and what came out. True when all passed. */
 bool ace_self_test(void (*line)(void *user, bool passed, const char *check, const char *detail), void *user);
 
+/* What this machine can do at best. */
+typedef struct ace_machine_rates {
+    double multiply; /* GFLOP/s of independent multiply-adds in the units that the device uses */
+    double read;     /* GB/s from memory */
+} ace_machine_rates;
+
+/* Measures it by plain loops on `threads` threads (0: all CPUs this process may use; 1: in processor time). `device`:
+ * as in ace_engine_info. Takes a block of 512 MiB to read. */
+bool ace_measure_machine(const char *device, int threads, ace_machine_rates *rates, ace_error *error);
+
 /* What ace_measure_lm measures. */
 typedef struct ace_measure_lm_options {
     const char *lm;        /* NULL or "0.6B", "1.7B", "4B": the planner's real dimensions, random weights, no files */
@@ -338,17 +348,16 @@ typedef struct ace_measure_lm_options {
  * and after. Shares are of the better of the two, since other programs only ever make a loop slower. */
 typedef struct ace_lm_speed {
     char device[128];
-    double multiply_before, multiply_after; /* the machine's own multiply-adds, GFLOP/s */
-    double read_before, read_after;         /* the machine's own reading, GB/s */
-    int64_t prompt_tokens;                  /* with guidance also those of the unconditional prompt, of 33 */
-    double prompt_seconds, prompt_gflop;    /* until the first codes */
-    double prompt_share;                    /* of the machine's multiply-adds */
-    double step_seconds;                    /* one code of every song: the mean of all steps but the first */
-    double weight_bytes;                    /* that a step reads: the layers, and the codes' rows of the head */
-    double step_bytes;                      /* with the keys and values that it looks at, each byte once; the mean */
-    double step_share;                      /* of the machine's reading */
-    double fastest_share;                   /* of the fastest step: on a busy machine what the program can do */
-    size_t planned_peak, measured_peak;     /* bytes of weights, working memory and fixed workspace */
+    ace_machine_rates before, after;
+    int64_t prompt_tokens;               /* with guidance also those of the unconditional prompt, of 33 */
+    double prompt_seconds, prompt_gflop; /* until the first codes */
+    double prompt_share;                 /* of the machine's multiply-adds */
+    double step_seconds;                 /* one code of every song: the mean of all steps but the first */
+    double weight_bytes;                 /* that a step reads: the layers, and the codes' rows of the head */
+    double step_bytes;                   /* with the keys and values that it looks at, each byte once; the mean */
+    double step_share;                   /* of the machine's reading */
+    double fastest_share;                /* of the fastest step: on a busy machine what the program can do */
+    size_t planned_peak, measured_peak;  /* bytes of weights, working memory and fixed workspace */
 } ace_lm_speed;
 
 /* Measures how fast the planner reads a prompt and writes codes, and what share of the machine that is. Takes the

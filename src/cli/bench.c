@@ -107,16 +107,6 @@ static void print_help(void)
     cli_print_options(cli_engine_options, cli_engine_option_count);
 }
 
-static void on_progress(void *user, const ace_progress *p)
-{
-    cli_progress_show(user, p);
-}
-
-static void on_warning(void *user, const char *sentence)
-{
-    cli_progress_warning(user, sentence);
-}
-
 static double audio_seconds(const ace_result *result)
 {
     double seconds = 0;
@@ -124,7 +114,19 @@ static double audio_seconds(const ace_result *result)
     return seconds;
 }
 
-static void print_json(const ace_result *result, const ace_engine_info *info)
+/* What the machine can do at best, before the song and after it. */
+typedef struct machine_rates {
+    ace_machine_rates before, after;
+} machine_rates;
+
+/* Of a stage's arithmetic in what the machine multiplies at best. The loop runs on all threads without waiting. */
+static double share(const ace_stage_cost *c, const machine_rates *m)
+{
+    double most = m->before.multiply > m->after.multiply ? m->before.multiply : m->after.multiply;
+    return c->seconds > 0 ? c->flops * 1e-9 / c->seconds / most : 0;
+}
+
+static void print_json(const ace_result *result, const ace_engine_info *info, const machine_rates *m)
 {
     printf("{\"checkpoint\":");
     cli_json_string(info->checkpoint);
@@ -137,25 +139,27 @@ static void print_json(const ace_result *result, const ace_engine_info *info)
            result->measured_peak);
     for (int i = 0; i < ACE_STAGE_WRITE; i++) {
         const ace_stage_cost *c = &result->stages[i];
-        printf(
-            "%s\"%s\":{\"seconds\":%.4f,\"gflop\":%.3f,\"gflop_per_s\":%.2f,\"bytes_moved\":%.0f,\"weight_bytes\":%zu,"
-            "\"scratch_bytes\":%zu}",
-            i ? "," : "", ace_stage_name((ace_stage)i), c->seconds, c->flops * 1e-9,
-            c->flops * 1e-9 / (c->seconds + 1e-9), c->bytes_moved, c->weight_bytes, c->scratch_bytes);
+        printf("%s\"%s\":{\"seconds\":%.4f,\"gflop\":%.3f,\"gflop_per_s\":%.2f,\"share_of_multiply\":%.4f,"
+               "\"bytes_moved\":%.0f,\"weight_bytes\":%zu,\"scratch_bytes\":%zu}",
+               i ? "," : "", ace_stage_name((ace_stage)i), c->seconds, c->flops * 1e-9,
+               c->flops * 1e-9 / (c->seconds + 1e-9), share(c, m), c->bytes_moved, c->weight_bytes, c->scratch_bytes);
     }
-    printf("}}\n");
+    printf("},");
+    bench_machine_json(&m->before, &m->after);
+    printf("}\n");
 }
 
-static void print_table(const ace_result *result, const ace_engine_info *info)
+static void print_table(const ace_result *result, const ace_engine_info *info, const machine_rates *m, int threads)
 {
     static const double mib = 1048576.0;
     printf("%s on %s\n", info->checkpoint, info->device);
-    printf("%-10s %9s %11s %9s %9s %13s %13s\n", "stage", "seconds", "GFLOP", "GFLOP/s", "GB moved", "weights MiB",
-           "working MiB");
+    bench_machine_text(&m->before, &m->after, threads);
+    printf("%-10s %9s %11s %9s %9s %9s %13s %13s\n", "stage", "seconds", "GFLOP", "GFLOP/s", "of peak", "GB moved",
+           "weights MiB", "working MiB");
     for (int i = 0; i < ACE_STAGE_WRITE; i++) {
         const ace_stage_cost *c = &result->stages[i];
-        printf("%-10s %9.2f %11.1f %9.1f %9.2f %13.1f %13.1f\n", ace_stage_name((ace_stage)i), c->seconds,
-               c->flops * 1e-9, c->flops * 1e-9 / (c->seconds + 1e-9), c->bytes_moved * 1e-9,
+        printf("%-10s %9.2f %11.1f %9.1f %7.1f %% %9.2f %13.1f %13.1f\n", ace_stage_name((ace_stage)i), c->seconds,
+               c->flops * 1e-9, c->flops * 1e-9 / (c->seconds + 1e-9), 100 * share(c, m), c->bytes_moved * 1e-9,
                (double)c->weight_bytes / mib, (double)c->scratch_bytes / mib);
     }
     double computing = result->seconds - result->stages[ACE_STAGE_LOAD].seconds, audio = audio_seconds(result);
@@ -188,17 +192,21 @@ static int run(bench *b)
     ace_error error = {0};
     ace_result result = {0};
     cli_progress progress;
+    machine_rates machine;
     cli_progress_begin(&progress, false, b->json);
     if (!b->engine.model && !b->engine.synthetic) b->engine.synthetic = "2b";
     ace_engine *engine = ace_engine_open(&b->engine, &error);
     if (!engine) return cli_fail(&error, b->json);
     cli_interrupt_stops(engine);
-    ace_callbacks callbacks = {.user = &progress, .progress = on_progress, .warning = on_warning};
-    bool ok = ace_generate(engine, b->request, &callbacks, &result, &error);
-    cli_progress_end(&progress);
+    ace_callbacks callbacks = cli_progress_callbacks(&progress);
     ace_engine_info info = ace_engine_get_info(engine);
-    if (ok && b->json) print_json(&result, &info);
-    if (ok && !b->json) print_table(&result, &info);
+    int threads = b->engine.threads;
+    bool ok = ace_measure_machine(info.device, threads, &machine.before, &error) &&
+              ace_generate(engine, b->request, &callbacks, &result, &error) &&
+              ace_measure_machine(info.device, threads, &machine.after, &error);
+    cli_progress_end(&progress);
+    if (ok && b->json) print_json(&result, &info, &machine);
+    if (ok && !b->json) print_table(&result, &info, &machine, threads);
     cli_interrupt_stops(NULL);
     int code = ok ? 0 : cli_fail(&error, b->json);
     ace_result_free(&result);

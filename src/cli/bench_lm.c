@@ -9,6 +9,18 @@ static double larger(double a, double b)
     return a > b ? a : b;
 }
 
+void bench_machine_json(const ace_machine_rates *before, const ace_machine_rates *after)
+{
+    printf("\"machine\":{\"multiply_gflop_per_s\":[%.1f,%.1f],\"read_gb_per_s\":[%.2f,%.2f]}", before->multiply,
+           after->multiply, before->read, after->read);
+}
+
+void bench_machine_text(const ace_machine_rates *before, const ace_machine_rates *after, int threads)
+{
+    printf("machine   multiplies %.0f GFLOP/s before, %.0f after; reads %.1f GB/s before, %.1f after (%s time)\n",
+           before->multiply, after->multiply, before->read, after->read, threads == 1 ? "processor" : "wall");
+}
+
 static void print_json(const ace_measure_lm_options *o, const ace_lm_speed *s)
 {
     printf("{\"stage\":\"lm\",\"lm\":");
@@ -17,8 +29,8 @@ static void print_json(const ace_measure_lm_options *o, const ace_lm_speed *s)
     cli_json_string(s->device);
     printf(",\"songs\":%d,\"guidance\":%g,\"prompt_tokens\":%lld,\"codes\":%d", o->songs, o->guidance,
            (long long)s->prompt_tokens, o->codes);
-    printf(",\"machine\":{\"multiply_gflop_per_s\":[%.1f,%.1f],\"read_gb_per_s\":[%.2f,%.2f]}", s->multiply_before,
-           s->multiply_after, s->read_before, s->read_after);
+    printf(",");
+    bench_machine_json(&s->before, &s->after);
     printf(",\"prompt\":{\"seconds\":%.4f,\"tokens_per_s\":%.1f,\"gflop_per_s\":%.1f,\"share_of_multiply\":%.3f}",
            s->prompt_seconds, (double)s->prompt_tokens / s->prompt_seconds, s->prompt_gflop / s->prompt_seconds,
            s->prompt_share);
@@ -31,12 +43,10 @@ static void print_json(const ace_measure_lm_options *o, const ace_lm_speed *s)
 
 static void print_text(const ace_measure_lm_options *o, const ace_lm_speed *s)
 {
-    double read = larger(s->read_before, s->read_after), reads = s->weight_bytes * 1e-9 / read;
+    double read = larger(s->before.read, s->after.read), reads = s->weight_bytes * 1e-9 / read;
     printf("planner %s of random weights on %s, %d song%s, guidance %g\n", o->lm, s->device, o->songs,
            o->songs == 1 ? "" : "s", o->guidance);
-    printf("machine   multiplies %.0f GFLOP/s before, %.0f after; reads %.1f GB/s before, %.1f after (%s time)\n",
-           s->multiply_before, s->multiply_after, s->read_before, s->read_after,
-           o->threads == 1 ? "processor" : "wall");
+    bench_machine_text(&s->before, &s->after, o->threads);
     printf("prompt    %lld tokens in %.3f s: %.0f tokens/s, %.0f GFLOP/s, %.0f %% of what the machine multiplies\n",
            (long long)s->prompt_tokens, s->prompt_seconds, (double)s->prompt_tokens / s->prompt_seconds,
            s->prompt_gflop / s->prompt_seconds, 100 * s->prompt_share);

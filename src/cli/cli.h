@@ -99,6 +99,9 @@ void cli_progress_show(cli_progress *progress, const ace_progress *p);
 void cli_progress_warning(cli_progress *progress, const char *sentence);
 void cli_progress_end(cli_progress *progress); /* clears the line */
 
+/* What the library calls so that `progress` shows it. */
+ace_callbacks cli_progress_callbacks(cli_progress *progress);
+
 /* ---- text ---- */
 
 /* Prints a JSON string literal, quotes included. */

@@ -104,16 +104,6 @@ static void choose_output(generate *g, char *buffer, size_t size)
     g->output = buffer;
 }
 
-static void on_progress(void *user, const ace_progress *p)
-{
-    cli_progress_show(user, p);
-}
-
-static void on_warning(void *user, const char *sentence)
-{
-    cli_progress_warning(user, sentence);
-}
-
 static void print_song_json(const ace_song *song)
 {
     printf("{\"event\":\"song\",\"path\":");
@@ -202,13 +192,13 @@ static int run(generate *g)
     cli_progress progress;
     bool plan = g->plan_only || g->codes_only;
     cli_progress_begin(&progress, g->json && !plan, g->quiet);
-    g->wish.engine.warning = on_warning;
-    g->wish.engine.user = &progress;
+    ace_callbacks callbacks = cli_progress_callbacks(&progress);
+    g->wish.engine.warning = callbacks.warning;
+    g->wish.engine.user = callbacks.user;
     cli_find_model(&g->wish.engine);
     ace_engine *engine = ace_engine_open(&g->wish.engine, &error);
     if (!engine) return cli_fail(&error, g->json);
     cli_interrupt_stops(engine);
-    ace_callbacks callbacks = {.user = &progress, .progress = on_progress, .warning = on_warning};
     bool ok = plan ? make_plans(g, engine, &callbacks, &error) : make_songs(g, engine, &callbacks, &error);
     int code = ok ? 0 : cli_fail(&error, g->json);
     if (fflush(stdout) != 0 && code == 0) code = ACE_ERROR_IO;

@@ -187,6 +187,21 @@ void cli_progress_warning(cli_progress *progress, const char *sentence)
     }
 }
 
+static void on_progress(void *user, const ace_progress *p)
+{
+    cli_progress_show(user, p);
+}
+
+static void on_warning(void *user, const char *sentence)
+{
+    cli_progress_warning(user, sentence);
+}
+
+ace_callbacks cli_progress_callbacks(cli_progress *progress)
+{
+    return (ace_callbacks){.user = progress, .progress = on_progress, .warning = on_warning};
+}
+
 void cli_progress_end(cli_progress *progress)
 {
     if (progress->drawn) fprintf(stderr, "\r\033[K");

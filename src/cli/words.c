@@ -118,28 +118,18 @@ static bool show(const words *w, const ace_request *request, ace_error *error)
 
 /* ---- running ---- */
 
-static void on_progress(void *user, const ace_progress *p)
-{
-    cli_progress_show(user, p);
-}
-
-static void on_warning(void *user, const char *sentence)
-{
-    cli_progress_warning(user, sentence);
-}
-
 static int run(words *w, words_call *call)
 {
     ace_error error = {0};
     cli_progress progress;
     cli_progress_begin(&progress, false, w->quiet);
-    w->wish.engine.warning = on_warning;
-    w->wish.engine.user = &progress;
+    ace_callbacks callbacks = cli_progress_callbacks(&progress);
+    w->wish.engine.warning = callbacks.warning;
+    w->wish.engine.user = callbacks.user;
     cli_find_model(&w->wish.engine);
     ace_engine *engine = ace_engine_open(&w->wish.engine, &error);
     if (!engine) return cli_fail(&error, w->json);
     cli_interrupt_stops(engine);
-    ace_callbacks callbacks = {.user = &progress, .progress = on_progress, .warning = on_warning};
     ace_request *written = call(w, engine, &callbacks, &error);
     cli_progress_end(&progress);
     int code = written && show(w, written, &error) ? 0 : cli_fail(&error, w->json);

@@ -94,7 +94,7 @@ static bool open_parts(measurement *m, ace_checkpoint **checkpoint, ace_error *e
 
 static void load(const measurement *m, qwen3_lm *model, ace_device *dev)
 {
-    qwen3_lm_load(model, dev, m->checkpoint->parts[ACE_PART_LM], &m->checkpoint->lm);
+    qwen3_lm_load(model, dev, m->checkpoint->parts[ACE_PART_LM], &m->checkpoint->lm, NULL);
 }
 
 /* The working memory that a session will use. */
@@ -117,12 +117,9 @@ static bool plan(measurement *m, size_t *bytes, ace_error *error)
 
 /* ---- measuring ------------------------------------------------------------------------------------------------- */
 
-static bool measure_machine(const measurement *m, double *multiply, double *read, ace_error *error)
+static bool measure_machine(const measurement *m, ace_machine_rates *rates, ace_error *error)
 {
-    *multiply = rates_multiply(ace_device_name(m->dev), m->options.threads);
-    *read = rates_read(m->options.threads);
-    if (*multiply > 0 && *read > 0) return true;
-    return ace_fail(error, ACE_ERROR_MEMORY, "no memory for the 512 MiB that are read to measure this machine");
+    return ace_measure_machine(ace_device_name(m->dev), m->options.threads, rates, error);
 }
 
 static void note(void *user, const lm_progress *progress)
@@ -175,7 +172,7 @@ static void settle_speed(const measurement *m)
 {
     ace_lm_speed *s = m->speed;
     int steps = m->options.codes - 1;
-    double multiply = fmax(s->multiply_before, s->multiply_after), read = fmax(s->read_before, s->read_after);
+    double multiply = fmax(s->before.multiply, s->after.multiply), read = fmax(s->before.read, s->after.read);
     s->prompt_tokens = m->options.prompt + (guided(m) ? NEGATIVE : 0);
     s->prompt_seconds = m->times[1] - m->start;
     s->prompt_gflop = m->prompt_flops * 1e-9;
@@ -206,10 +203,8 @@ static bool measure(measurement *m, const qwen3_lm *model, ace_error *error)
     lm_session *session = lm_session_open(model, &m->limits, error);
     count_weights(m);
     /* the first call touches the memory for the first time */
-    bool ok = session && write_codes(m, session, 1, 2, error) &&
-              measure_machine(m, &s->multiply_before, &s->read_before, error) &&
-              write_codes(m, session, 0, m->options.codes, error) &&
-              measure_machine(m, &s->multiply_after, &s->read_after, error);
+    bool ok = session && write_codes(m, session, 1, 2, error) && measure_machine(m, &s->before, error) &&
+              write_codes(m, session, 0, m->options.codes, error) && measure_machine(m, &s->after, error);
     lm_session_close(session);
     s->measured_peak = ace_device_get_stats(m->dev).total_peak;
     if (ok) settle_speed(m);

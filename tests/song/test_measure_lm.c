@@ -44,8 +44,8 @@ static void figures_agree(void **state)
     assert_int_equal(s.prompt_tokens, 73);
     double prompt_gflop = 73 * 0.881; /* the layers alone, lm.md 7 */
     assert_true(s.prompt_gflop > prompt_gflop && s.prompt_gflop < 1.2 * prompt_gflop);
-    assert_true(s.prompt_seconds > 0 && s.step_seconds > 0 && s.read_before > 0 && s.read_after > 0);
-    double read = fmax(s.read_before, s.read_after), multiply = fmax(s.multiply_before, s.multiply_after);
+    assert_true(s.prompt_seconds > 0 && s.step_seconds > 0 && s.before.read > 0 && s.after.read > 0);
+    double read = fmax(s.before.read, s.after.read), multiply = fmax(s.before.multiply, s.after.multiply);
     assert_true(fabs(s.step_share - s.step_bytes * 1e-9 / s.step_seconds / read) < 1e-9);
     assert_true(fabs(s.prompt_share - s.prompt_gflop / s.prompt_seconds / multiply) < 1e-9);
     assert_true(s.fastest_share >= s.step_share * 0.999);
