@@ -113,6 +113,26 @@ bool tensor_read_bf16(const ace_tensor *tensor, int64_t first, int64_t count, ui
     return true;
 }
 
+bool tensor_read_blocks(const ace_tensor *tensor, int64_t first, int64_t count, ace_dtype blocks, void *copy,
+                        ace_error *error)
+{
+    if (tensor->dtype != blocks || ace_dtype_block(blocks) == 1 || !tensor->data)
+        return ace_fail(error, ACE_ERROR_INTERNAL, "tensor \"%s\" (%s) has no blocks of type %s to copy", tensor->name,
+                        tensor->type_name, ace_dtype_name(blocks));
+    if (!check_range(tensor, first, count, error)) return false;
+    float chunk[CHUNK];
+    for (int64_t done = 0; done < count; done += CHUNK) {
+        int64_t n = count - done < CHUNK ? count - done : CHUNK;
+        convert(tensor, first + done, n, chunk);
+        int64_t bad = find_bad_f32(chunk, n);
+        if (bad < n) return fail_not_finite(tensor, first + done + bad, false, error);
+    }
+    size_t bytes = ace_dtype_block_bytes(blocks);
+    int64_t block = ace_dtype_block(blocks);
+    memcpy(copy, tensor->data + (size_t)(first / block) * bytes, (size_t)(count / block) * bytes);
+    return true;
+}
+
 /* ---- pages ----------------------------------------------------------------------------------------------------- */
 
 enum { PAGE = 4096 };

@@ -83,6 +83,10 @@ bool tensor_read(const ace_tensor *tensor, int64_t first, int64_t count, float *
  * bfloat16 is an error as well. */
 bool tensor_read_bf16(const ace_tensor *tensor, int64_t first, int64_t count, uint16_t *values, ace_error *error);
 
+/* The blocks themselves of a tensor of blocks, whose dtype must be `blocks`: checked like values, and copied. */
+bool tensor_read_blocks(const ace_tensor *tensor, int64_t first, int64_t count, ace_dtype blocks, void *copy,
+                        ace_error *error);
+
 /* Hints about a tensor's pages of the mapped file: they will be read soon; they need not stay in memory. */
 void tensor_will_need(const ace_tensor *tensor);
 void tensor_not_needed(const ace_tensor *tensor);

@@ -35,7 +35,7 @@ void audio_tokenizer_load(audio_tokenizer *tokenizer, ace_device *dev, const ace
     tokenizer->embed_bias = weights_vector(set, hidden, "tokenizer.attention_pooler.embed_tokens.bias");
     tokenizer->token = weights_table(set, 1, hidden, "tokenizer.attention_pooler.special_token");
     encoder_stack_load(&tokenizer->pooler, set, "tokenizer.attention_pooler.", &config->encoder, config->pooler_layers,
-                       &masks);
+                       &masks, NULL);
     tokenizer->project_in =
         weights_linear(set, config->fsq_count, config->fsq_dim, "tokenizer.quantizer.project_in.weight");
     tokenizer->project_in_bias = weights_vector(set, config->fsq_count, "tokenizer.quantizer.project_in.bias");
@@ -136,7 +136,7 @@ void audio_detokenizer_load(audio_detokenizer *detokenizer, ace_device *dev, con
     detokenizer->embed = weights_linear(set, hidden, config->fsq_dim, "detokenizer.embed_tokens.weight");
     detokenizer->embed_bias = weights_vector(set, hidden, "detokenizer.embed_tokens.bias");
     detokenizer->tokens = weights_table(set, config->pool_window, hidden, "detokenizer.special_tokens");
-    encoder_stack_load(&detokenizer->stack, set, "detokenizer.", &config->encoder, config->pooler_layers, &masks);
+    encoder_stack_load(&detokenizer->stack, set, "detokenizer.", &config->encoder, config->pooler_layers, &masks, NULL);
     detokenizer->proj_out = weights_linear(set, config->latent_channels, hidden, "detokenizer.proj_out.weight");
     detokenizer->proj_out_bias = weights_vector(set, config->latent_channels, "detokenizer.proj_out.bias");
 }

@@ -13,14 +13,14 @@ void condition_encoder_load(condition_encoder *encoder, ace_device *dev, const a
     encoder->lyric_embed =
         weights_linear(set, shape->hidden, config->text_hidden, "encoder.lyric_encoder.embed_tokens.weight");
     encoder->lyric_bias = weights_vector(set, shape->hidden, "encoder.lyric_encoder.embed_tokens.bias");
-    encoder_stack_load(&encoder->lyric, set, "encoder.lyric_encoder.", shape, config->lyric_layers, &masks);
+    encoder_stack_load(&encoder->lyric, set, "encoder.lyric_encoder.", shape, config->lyric_layers, &masks, NULL);
 
     encoder->timbre_embed =
         weights_linear(set, shape->hidden, config->latent_channels, "encoder.timbre_encoder.embed_tokens.weight");
     encoder->timbre_bias = weights_vector(set, shape->hidden, "encoder.timbre_encoder.embed_tokens.bias");
     if (config->timbre_token)
         encoder->timbre_token = weights_table(set, 1, shape->hidden, "encoder.timbre_encoder.special_token");
-    encoder_stack_load(&encoder->timbre, set, "encoder.timbre_encoder.", shape, config->timbre_layers, &masks);
+    encoder_stack_load(&encoder->timbre, set, "encoder.timbre_encoder.", shape, config->timbre_layers, &masks, NULL);
 }
 
 void condition_encoder_free(condition_encoder *encoder)

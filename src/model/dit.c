@@ -150,9 +150,10 @@ static void load_layer(dit_layer *layer, ace_weight_set *set, const transformer_
 #undef TENSOR
 }
 
-static void load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config, bool streamed)
+void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config, const layer_storage *storage)
 {
-    *model = (dit){.config = *config, .streamed = streamed};
+    *model = (dit){.config = *config};
+    if (storage) model->storage = *storage;
     ace_weight_set *set = &model->weights;
     const transformer_config *shape = &config->dit;
     int64_t hidden = shape->hidden, encoder_hidden = config->encoder.hidden;
@@ -163,23 +164,15 @@ static void load(dit *model, ace_device *dev, const ace_part *part, const dit_co
     load_time_embedding(&model->time_r, set, "decoder.time_embed_r.", hidden);
     model->condition_embedder = weights_linear(set, hidden, encoder_hidden, "decoder.condition_embedder.weight");
     model->condition_bias = weights_vector(set, hidden, "decoder.condition_embedder.bias");
-    for (int i = 0; i < shape->layers && !streamed; i++) {
+    set->form = model->storage.form;
+    for (int i = 0; i < shape->layers && !model->storage.streamed; i++) {
         load_layer(&model->layers[i], set, shape, i);
         load_condition_part(&model->layers[i], set, shape, i);
     }
+    set->form = ACE_FORM_PLAIN;
     model->norm_out = weights_vector(set, hidden, "decoder.norm_out.weight");
     model->modulation_out = weights_vector(set, 2 * hidden, "decoder.scale_shift_table");
     model->null_condition = weights_table(set, 1, encoder_hidden, "null_condition_emb");
-}
-
-void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config)
-{
-    load(model, dev, part, config, false);
-}
-
-void dit_load_streamed(dit *model, ace_device *dev, const ace_part *part, const dit_config *config)
-{
-    load(model, dev, part, config, true);
 }
 
 void dit_free(dit *model)
@@ -204,9 +197,10 @@ static void hold_layer(held_layer *held, const dit *model, int i, layer_loader *
     const ace_weight_set *fixed = &model->weights;
     weights_begin(&held->set, fixed->dev, fixed->part);
     held->layer = &model->layers[i];
-    if (!model->streamed) return;
+    if (!model->storage.streamed) return;
     held->loaded = (dit_layer){0};
     held->set.use = WEIGHTS_PASSING;
+    held->set.form = model->storage.form;
     loader(&held->loaded, &held->set, &model->config.dit, i);
     held->layer = ace_device_ok(fixed->dev, NULL) ? &held->loaded : NULL;
     if (i + 1 < model->config.dit.layers) {

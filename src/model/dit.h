@@ -4,7 +4,7 @@
  * modulation of every timestep (dit_schedule), the context's place in the input (dit_context). Each is left on top of
  * the device's scratch stack by its _new() and lives until the caller releases the stack below it.
  *
- *   dit_load(&dit, dev, part, &config);
+ *   dit_load(&dit, dev, part, &config, NULL);
  *   dit_schedule schedule = dit_schedule_new(&dit, timesteps, n);
  *   dit_condition condition = dit_condition_new(&dit, enc);
  *   dit_context context = dit_context_new(&dit, src_and_mask, frames);
@@ -38,19 +38,18 @@ typedef struct dit {
     const ace_weight *proj_in, *proj_in_bias; /* a row is patch_size frames of in_channels */
     dit_time_embedding time, time_r;
     const ace_weight *condition_embedder, *condition_bias;
-    dit_layer layers[CONFIG_MAX_LAYERS];         /* unless streamed */
-    bool streamed;                               /* a layer is loaded when it is needed, and freed */
+    dit_layer layers[CONFIG_MAX_LAYERS]; /* unless streamed */
+    layer_storage storage;
     const ace_weight *norm_out, *modulation_out; /* scale_shift_table, 2 H: shift, scale */
     const ace_weight *proj_out, *proj_out_bias;  /* a row is patch_size frames of latent_channels */
     const ace_weight *null_condition;            /* one row of encoder hidden */
 } dit;
 
-/* Failures stick in `dev`; free() is due in any case. */
-void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config);
-
-/* The same, but a layer is loaded when it is needed, and freed: slower, and with the memory of one layer. `part` must
- * outlive the model. */
-void dit_load_streamed(dit *model, ace_device *dev, const ace_part *part, const dit_config *config);
+/* Failures stick in `dev`; free() is due in any case. The Linears of the layers' attentions and MLPs have the form of
+ * the storage. Everything else is plain: norms, modulations, the embeddings of time and condition, the projections in
+ * and out, where an error would reach every layer or the result unchecked and where little memory is to be won. */
+void dit_load(dit *model, ace_device *dev, const ace_part *part, const dit_config *config,
+              const layer_storage *storage);
 void dit_free(dit *model);
 
 /* Modulations of n timesteps, each in [0, 1] (host, n >= 1; NULL on the meter). */

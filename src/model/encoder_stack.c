@@ -26,9 +26,10 @@ static void load_layer(encoder_layer *layer, ace_weight_set *set, const char *pr
 }
 
 void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *prefix, const transformer_config *shape,
-                        int layers, const encoder_masks *masks)
+                        int layers, const encoder_masks *masks, const layer_storage *storage)
 {
-    *stack = (encoder_stack){.shape = *shape, .radius = masks->radius, .streamed = masks->streamed, .part = set->part};
+    *stack = (encoder_stack){.shape = *shape, .radius = masks->radius, .part = set->part};
+    if (storage) stack->storage = *storage;
     snprintf(stack->prefix, sizeof stack->prefix, "%s", prefix);
     stack->shape.layers = layers;
     if (layers < 0 || layers > CONFIG_MAX_LAYERS) {
@@ -38,10 +39,12 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
         ace_device_fail(set->dev, &error);
         return;
     }
+    set->form = stack->storage.form;
     for (int i = 0; i < layers; i++) {
         stack->mask[i] = layer_mask(masks, i);
-        if (!stack->streamed) load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
+        if (!stack->storage.streamed) load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
     }
+    set->form = ACE_FORM_PLAIN;
     char name[160];
     snprintf(name, sizeof name, "%snorm.weight", prefix);
     stack->norm = weights_vector(set, shape->hidden, name);
@@ -52,6 +55,7 @@ static bool stream_layer(ace_device *dev, const encoder_stack *stack, int i, enc
 {
     weights_begin(set, dev, stack->part);
     set->use = WEIGHTS_PASSING;
+    set->form = stack->storage.form;
     load_layer(layer, set, stack->prefix, &stack->shape, i);
     if (i + 1 < stack->shape.layers) {
         encoder_layer unused;
@@ -82,7 +86,7 @@ void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat 
 
     for (int i = 0; i < shape->layers; i++) {
         span.mask = stack->mask[i];
-        if (stack->streamed) {
+        if (stack->storage.streamed) {
             encoder_layer layer;
             ace_weight_set set;
             if (stream_layer(dev, stack, i, &layer, &set)) forward_layer(dev, stack, &layer, x, &span);

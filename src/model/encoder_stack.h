@@ -17,8 +17,8 @@ typedef struct encoder_stack {
     ace_attention_mask mask[CONFIG_MAX_LAYERS];
     int64_t radius;                          /* of the banded layers, tokens */
     encoder_layer layers[CONFIG_MAX_LAYERS]; /* unless streamed */
-    bool streamed;                           /* a layer is loaded when it is needed, and freed */
-    const ace_part *part;
+    layer_storage storage;
+    const ace_part *part; /* of a streamed stack */
     char prefix[96];
     const ace_weight *norm; /* the final norm: for the caller to apply to the rows that it wants */
 } encoder_stack;
@@ -28,13 +28,12 @@ typedef struct encoder_masks {
     bool causal;         /* every layer sees the past only */
     const bool *sliding; /* else: layer i sees |i - j| <= radius when sliding[i], everything otherwise */
     int64_t radius;
-    bool streamed; /* see encoder_stack; the part must then outlive the stack */
 } encoder_masks;
 
 /* Loads "<prefix>layers.N.*" and "<prefix>norm.weight" into `set`. shape->layers is ignored in favour of `layers`.
  * Failures stick in the set's device. */
 void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *prefix, const transformer_config *shape,
-                        int layers, const encoder_masks *masks);
+                        int layers, const encoder_masks *masks, const layer_storage *storage);
 
 /* All layers, without the final norm, in place on x: F32 [items * length][hidden], `items` independent sequences of the
  * same length one after the other. Positions of each run from 0. */

@@ -2,24 +2,15 @@
 
 #include "base/error.h"
 
-static void load(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config, bool streamed)
+void qwen3_load(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
+                const layer_storage *storage)
 {
     *model = (qwen3){.config = *config};
     ace_weight_set *set = &model->weights;
     weights_begin(set, dev, part);
     model->embed_tokens = weights_table(set, config->vocab_size, config->stack.hidden, "embed_tokens.weight");
-    encoder_stack_load(&model->stack, set, "", &config->stack, config->stack.layers,
-                       &(encoder_masks){.causal = true, .streamed = streamed});
-}
-
-void qwen3_load(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config)
-{
-    load(model, dev, part, config, false);
-}
-
-void qwen3_load_streamed(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config)
-{
-    load(model, dev, part, config, true);
+    encoder_stack_load(&model->stack, set, "", &config->stack, config->stack.layers, &(encoder_masks){.causal = true},
+                       storage);
 }
 
 void qwen3_free(qwen3 *model)

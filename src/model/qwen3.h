@@ -11,12 +11,10 @@ typedef struct qwen3 {
     encoder_stack stack;
 } qwen3;
 
-/* Failures stick in `dev`; free() is due in any case. `part` must outlive the call only. */
-void qwen3_load(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config);
-
-/* The same, but a layer is loaded when it is needed, and freed: slower, and with the memory of one layer. `part` must
- * outlive the model. */
-void qwen3_load_streamed(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config);
+/* Failures stick in `dev`; free() is due in any case. `part` must outlive the call only, unless layers are streamed.
+ * The embedding is never quantised. */
+void qwen3_load(qwen3 *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
+                const layer_storage *storage);
 void qwen3_free(qwen3 *model);
 
 /* y[count][hidden] = the last hidden state after the final norm of every token. y: F32 or act dtype, allocated by the

@@ -7,11 +7,12 @@
  * lines of the first-level cache. */
 enum { CACHE_PADDING = 32 };
 
-void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config)
+void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
+                   const layer_storage *storage)
 {
     static const char head[] = "lm_head.weight";
     *model = (qwen3_lm){0};
-    qwen3_load(&model->decoder, dev, part, config);
+    qwen3_load(&model->decoder, dev, part, config, storage);
     model->head = model->decoder.embed_tokens;
     if (!config->tied_head)
         model->head = weights_table(&model->decoder.weights, config->vocab_size, config->stack.hidden, head);

@@ -13,8 +13,10 @@ typedef struct qwen3_lm {
     const ace_weight *head; /* TABLE [vocab][hidden]: the embedding, or its own where the head is not tied */
 } qwen3_lm;
 
-/* As qwen3_load(); also "lm_head.weight" when the config says that the head is not tied. */
-void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config);
+/* As qwen3_load(); also "lm_head.weight" when the config says that the head is not tied. The head is never quantised.
+ */
+void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
+                   const layer_storage *storage);
 void qwen3_lm_free(qwen3_lm *model);
 
 /* Keys and values of all sequences, and the working memory of a pass: nothing is allocated while writing. */

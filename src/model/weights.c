@@ -88,6 +88,7 @@ static bool read_elements(const ace_tensor *tensor, int64_t first, int64_t count
                           ace_error *error)
 {
     if (dtype == ACE_BF16) return tensor_read_bf16(tensor, first, count, values, error);
+    if (dtype != ACE_F32) return tensor_read_blocks(tensor, first, count, dtype, values, error);
     return tensor_read(tensor, first, count, values, error);
 }
 
@@ -103,7 +104,7 @@ static bool read_rows(void *context, int64_t first, int64_t count, ace_dtype dty
             int64_t here = end - first < count ? end - first : count;
             if (!read_elements(tensor, (first - base) * source->cols, here * source->cols, dtype, out, error))
                 return false;
-            out += (size_t)(here * source->cols) * ace_dtype_block_bytes(dtype);
+            out += (size_t)(here * source->cols / ace_dtype_block(dtype)) * ace_dtype_block_bytes(dtype);
             first += here;
             count -= here;
         }
@@ -133,6 +134,28 @@ ace_weight *weights_from_reader(ace_weight_set *set, const ace_weight_desc *desc
     return weight;
 }
 
+/* The blocks that all of the source has, in rows of whole blocks; ACE_F32 when there are none. */
+static ace_dtype common_blocks(const row_source *source)
+{
+    ace_dtype dtype = source->tensors[0]->dtype;
+    for (int i = 1; i < source->count; i++)
+        if (source->tensors[i]->dtype != dtype) return ACE_F32;
+    bool whole = ace_dtype_block(dtype) > 1 && source->cols % ace_dtype_block(dtype) == 0;
+    return whole ? dtype : ACE_F32;
+}
+
+/* The form that was asked for, where the source can have it. */
+static void choose_form(ace_weight_desc *desc, ace_weight_form form, const row_source *source)
+{
+    enum { INT4_GROUP = 32 };
+    if (desc->kind != ACE_WEIGHT_PRODUCT && desc->kind != ACE_WEIGHT_GATED) return;
+    if (form == ACE_FORM_INT8 || (form == ACE_FORM_INT4 && desc->k % INT4_GROUP == 0)) desc->form = form;
+    ace_dtype blocks = form == ACE_FORM_BLOCKS ? common_blocks(source) : ACE_F32;
+    if (blocks == ACE_F32) return;
+    desc->form = ACE_FORM_BLOCKS;
+    desc->blocks = blocks;
+}
+
 static ace_weight *from_source(ace_weight_set *set, ace_weight_kind kind, const char *name, row_source *source)
 {
     bool files = !ace_device_is_meter(set->dev); /* the meter reads none */
@@ -143,6 +166,7 @@ static ace_weight *from_source(ace_weight_set *set, ace_weight_kind kind, const 
     ace_weight_desc desc = {.kind = kind, .name = name, .k = source->cols, .taps = 1};
     for (int i = 0; i < source->count; i++) desc.n += source->tensors[i]->count / source->cols;
     desc.keep_bf16 = kind == ACE_WEIGHT_TABLE && source->tensors[0]->dtype == ACE_BF16;
+    choose_form(&desc, set->form, source);
     ace_weight *weight = weights_from_reader(set, &desc, read_rows, source);
     for (int i = 0; files && set->use == WEIGHTS_PASSING && i < source->count; i++)
         tensor_not_needed(source->tensors[i]);

@@ -13,9 +13,20 @@ typedef enum weights_use {
     WEIGHTS_AHEAD    /* will be read soon: the pages are asked for, no weight is made and all calls return NULL */
 } weights_use;
 
+/* How the layers of a model are stored. A NULL pointer to it, as all zero: loaded once, in the device's precision. */
+typedef struct layer_storage {
+    bool streamed; /* a layer is loaded when it is needed, and freed: slower, with the memory of one layer, the same
+                      result. The part must outlive the model. */
+    ace_weight_form form; /* of the layers' Linears: see ace_weight_set. Shows in the result. */
+} layer_storage;
+
 /* The weights of one model: loaded, counted and freed together. */
 typedef struct ace_weight_set {
     weights_use use; /* may be set after weights_begin() */
+    /* Asked for by the Linears that follow, stacked and gated ones too; may be set at any time. One that cannot have
+     * the form is plain: INT4 where `in` is not a multiple of 32; BLOCKS where the file has no GGUF blocks, or parts of
+     * a stack have blocks of different types. */
+    ace_weight_form form;
     ace_device *dev;
     const ace_part *part;
     ace_weight **weights;

@@ -18,8 +18,8 @@ static void load_encoders(pipeline *p, bool detokenizer)
 {
     const ace_checkpoint *c = p->checkpoint;
     const ace_part *text = c->parts[ACE_PART_TEXT_ENCODER], *dit_part = c->parts[ACE_PART_DIT];
-    if (!p->has_text && p->fit.stream_text) qwen3_load_streamed(&p->text, p->dev, text, &c->text_encoder);
-    if (!p->has_text && !p->fit.stream_text) qwen3_load(&p->text, p->dev, text, &c->text_encoder);
+    layer_storage storage = {.streamed = p->fit.stream_text};
+    if (!p->has_text) qwen3_load(&p->text, p->dev, text, &c->text_encoder, &storage);
     p->has_text = true;
     if (!p->has_condition) condition_encoder_load(&p->condition, p->dev, dit_part, &c->dit);
     p->has_condition = true;
@@ -42,10 +42,8 @@ static void load_dit(pipeline *p)
     const ace_checkpoint *c = p->checkpoint;
     if (p->has_dit) return;
     p->has_dit = true;
-    if (p->fit.stream_dit)
-        dit_load_streamed(&p->dit, p->dev, c->parts[ACE_PART_DIT], &c->dit);
-    else
-        dit_load(&p->dit, p->dev, c->parts[ACE_PART_DIT], &c->dit);
+    layer_storage storage = {.streamed = p->fit.stream_dit};
+    dit_load(&p->dit, p->dev, c->parts[ACE_PART_DIT], &c->dit, &storage);
 }
 
 static void unload_dit(pipeline *p)

@@ -51,8 +51,8 @@ static inline tiny_lm open_tiny_lm(const char *name, const ace_cpu_options *opti
     if (!lm.dev) fail_msg("%s", error.message);
     lm.meter = ace_meter_open(lm.dev, &error);
     assert_non_null(lm.meter);
-    qwen3_lm_load(&lm.model, lm.dev, lm.part, &lm.config);
-    qwen3_lm_load(&lm.planned, lm.meter, lm.part, &lm.config);
+    qwen3_lm_load(&lm.model, lm.dev, lm.part, &lm.config, NULL);
+    qwen3_lm_load(&lm.planned, lm.meter, lm.part, &lm.config, NULL);
     assert_device_ok(lm.dev);
     assert_device_ok(lm.meter);
     assert_int_equal(ace_device_get_stats(lm.dev).weight_bytes, ace_device_get_stats(lm.meter).weight_bytes);

@@ -518,7 +518,7 @@ static void values_that_are_not_finite_are_an_error(void **state)
     part_free(lm.part);
     lm.part = part_new("overflow", &error);
     assert_true(part_add(lm.part, made, "", &error) && part_finish(lm.part, &error));
-    qwen3_lm_load(&lm.model, lm.dev, lm.part, &lm.config);
+    qwen3_lm_load(&lm.model, lm.dev, lm.part, &lm.config, NULL);
     assert_device_ok(lm.dev);
     for (int sampled = 0; sampled < 2; sampled++) {
         lm_session *session = open_session(&lm, &(lm_session_limits){1, false, 50, 50, 0});

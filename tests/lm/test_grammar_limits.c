@@ -159,7 +159,7 @@ static stand_in open_stand_in(const ace_tokenizer *tokenizer)
     s.lm.part = part_new("a stand-in", &error);
     assert_true(part_add(s.lm.part, s.made, "", &error) && part_finish(s.lm.part, &error));
     s.lm.config.vocab_size = (int)vocabulary;
-    qwen3_lm_load(&s.lm.model, s.lm.dev, s.lm.part, &s.lm.config);
+    qwen3_lm_load(&s.lm.model, s.lm.dev, s.lm.part, &s.lm.config, NULL);
     assert_device_ok(s.lm.dev);
     return s;
 }

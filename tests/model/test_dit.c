@@ -32,8 +32,8 @@ static dit_run open_run(const char *variant, ace_dtype precision, int threads)
     dit_run run = {.bench = open_bench(variant, precision, threads), .frames = SHORT, .step = 1, .count = 1};
     const dit_config *config = &run.bench.checkpoint->dit;
     const ace_part *part = run.bench.checkpoint->parts[ACE_PART_DIT];
-    dit_load(&run.models[0], run.bench.dev, part, config);
-    dit_load(&run.models[1], run.bench.meter, part, config);
+    dit_load(&run.models[0], run.bench.dev, part, config, NULL);
+    dit_load(&run.models[1], run.bench.meter, part, config, NULL);
     assert_device_ok(run.bench.dev);
     assert_device_ok(run.bench.meter);
     assert_int_equal(ace_device_get_stats(run.bench.dev).weight_bytes,

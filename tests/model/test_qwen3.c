@@ -31,8 +31,8 @@ static text_run open_run(ace_dtype precision, int threads)
     text_run run = {.bench = open_bench("turbo", precision, threads), .tokens = PROMPT_TOKENS};
     const ace_checkpoint *checkpoint = run.bench.checkpoint;
     const qwen3_config *config = &checkpoint->text_encoder;
-    qwen3_load(&run.models[0], run.bench.dev, checkpoint->parts[ACE_PART_TEXT_ENCODER], config);
-    qwen3_load(&run.models[1], run.bench.meter, checkpoint->parts[ACE_PART_TEXT_ENCODER], config);
+    qwen3_load(&run.models[0], run.bench.dev, checkpoint->parts[ACE_PART_TEXT_ENCODER], config, NULL);
+    qwen3_load(&run.models[1], run.bench.meter, checkpoint->parts[ACE_PART_TEXT_ENCODER], config, NULL);
     assert_device_ok(run.bench.dev);
     assert_device_ok(run.bench.meter);
     assert_int_equal(ace_device_get_stats(run.bench.dev).weight_bytes,

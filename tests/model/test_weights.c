@@ -103,7 +103,7 @@ static ace_error load_dit(const loader_context *c)
 {
     static dit model;
     ace_error error = {0};
-    dit_load(&model, c->dev, c->part, &c->dit);
+    dit_load(&model, c->dev, c->part, &c->dit, NULL);
     ace_device_ok(c->dev, &error);
     dit_free(&model);
     return error;
@@ -143,7 +143,7 @@ static ace_error load_text_encoder(const loader_context *c)
 {
     static qwen3 model;
     ace_error error = {0};
-    qwen3_load(&model, c->dev, c->part, &c->text);
+    qwen3_load(&model, c->dev, c->part, &c->text, NULL);
     ace_device_ok(c->dev, &error);
     qwen3_free(&model);
     return error;
