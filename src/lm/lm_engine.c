@@ -91,7 +91,7 @@ static bool take_host_memory(lm_session *s, ace_error *error)
 static bool take_scratch(lm_session *s, ace_error *error)
 {
     const lm_session_limits *l = &s->limits;
-    int64_t hidden = s->model->decoder.config.stack.hidden;
+    int64_t hidden = s->model->config.stack.hidden;
     s->cache = qwen3_cache_new(s->model, l->rows, l->positions, l->pass);
     s->hidden = ace_scratch(s->dev, ACE_F32, s->row_count, hidden);
     s->states = ace_scratch(s->dev, ACE_F32, s->row_count, hidden);
@@ -106,12 +106,12 @@ lm_session *lm_session_open(const qwen3_lm *model, const lm_session_limits *limi
     lm_session *s = ace_calloc(1, sizeof *s, "the planner's session", error);
     if (!s) return NULL;
     s->model = model;
-    s->dev = model->decoder.weights.dev;
+    s->dev = model->weights.dev;
     s->mark = ace_scratch_mark(s->dev);
     s->limits = *limits;
     if (s->limits.pass == 0) s->limits.pass = DEFAULT_PASS;
     s->row_count = limits->items * (limits->guided ? 2 : 1);
-    s->vocabulary = model->decoder.config.vocab_size;
+    s->vocabulary = model->config.vocab_size;
     if (limits_fit(&s->limits, error) && take_host_memory(s, error) && take_scratch(s, error)) return s;
     lm_session_close(s);
     return NULL;

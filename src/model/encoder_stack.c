@@ -25,6 +25,14 @@ static void load_layer(encoder_layer *layer, ace_weight_set *set, const char *pr
     gated_mlp_load(&layer->mlp, set, name, shape);
 }
 
+/* Whether layer i is loaded when it is needed: as many of the stack as its storage says, spread evenly, so that pages
+ * are asked for while other layers compute. */
+static bool is_streamed(const encoder_stack *stack, int i)
+{
+    int layers = stack->shape.layers, streamed = layers - stack->storage.resident;
+    return stack->storage.streamed && streamed > 0 && (i + 1) * streamed / layers != i * streamed / layers;
+}
+
 void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *prefix, const transformer_config *shape,
                         int layers, const encoder_masks *masks, const layer_storage *storage)
 {
@@ -42,7 +50,7 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
     set->form = stack->storage.form;
     for (int i = 0; i < layers; i++) {
         stack->mask[i] = layer_mask(masks, i);
-        if (!stack->storage.streamed) load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
+        if (!is_streamed(stack, i)) load_layer(&stack->layers[i], set, prefix, &stack->shape, i);
     }
     set->form = ACE_FORM_PLAIN;
     char name[160];
@@ -50,21 +58,32 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
     stack->norm = weights_vector(set, shape->hidden, name);
 }
 
-/* Layer i of a streamed stack, in a set of its own; the next one is asked for. */
-static bool stream_layer(ace_device *dev, const encoder_stack *stack, int i, encoder_layer *layer, ace_weight_set *set)
+void encoder_stack_ask(ace_device *dev, const encoder_stack *stack, int i)
 {
-    weights_begin(set, dev, stack->part);
-    set->use = WEIGHTS_PASSING;
-    set->form = stack->storage.form;
-    load_layer(layer, set, stack->prefix, &stack->shape, i);
-    if (i + 1 < stack->shape.layers) {
-        encoder_layer unused;
-        ace_weight_set ahead;
-        weights_begin(&ahead, dev, stack->part);
-        ahead.use = WEIGHTS_AHEAD;
-        load_layer(&unused, &ahead, stack->prefix, &stack->shape, i + 1);
-    }
-    return ace_device_ok(dev, NULL);
+    while (i < stack->shape.layers && !is_streamed(stack, i)) i++;
+    if (i >= stack->shape.layers) return;
+    encoder_layer unused;
+    ace_weight_set ahead;
+    weights_begin(&ahead, dev, stack->part);
+    ahead.use = WEIGHTS_AHEAD;
+    load_layer(&unused, &ahead, stack->prefix, &stack->shape, i);
+}
+
+void encoder_stack_hold(held_encoder_layer *held, ace_device *dev, const encoder_stack *stack, int i)
+{
+    weights_begin(&held->set, dev, stack->part);
+    held->layer = &stack->layers[i];
+    if (!is_streamed(stack, i)) return;
+    held->set.use = WEIGHTS_PASSING;
+    held->set.form = stack->storage.form;
+    load_layer(&held->loaded, &held->set, stack->prefix, &stack->shape, i);
+    held->layer = ace_device_ok(dev, NULL) ? &held->loaded : NULL;
+    encoder_stack_ask(dev, stack, i + 1);
+}
+
+void encoder_stack_let_go(held_encoder_layer *held)
+{
+    weights_free(&held->set);
 }
 
 static void forward_layer(ace_device *dev, const encoder_stack *stack, const encoder_layer *layer, ace_mat x,
@@ -85,15 +104,11 @@ void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat 
                            .radius = stack->radius};
 
     for (int i = 0; i < shape->layers; i++) {
+        held_encoder_layer held;
         span.mask = stack->mask[i];
-        if (stack->storage.streamed) {
-            encoder_layer layer;
-            ace_weight_set set;
-            if (stream_layer(dev, stack, i, &layer, &set)) forward_layer(dev, stack, &layer, x, &span);
-            weights_free(&set);
-        } else {
-            forward_layer(dev, stack, &stack->layers[i], x, &span);
-        }
+        encoder_stack_hold(&held, dev, stack, i);
+        if (held.layer) forward_layer(dev, stack, held.layer, x, &span);
+        encoder_stack_let_go(&held);
     }
     ace_scratch_release(dev, mark);
 }

@@ -16,7 +16,7 @@ typedef struct encoder_stack {
     transformer_config shape; /* shape.layers is the depth of this stack */
     ace_attention_mask mask[CONFIG_MAX_LAYERS];
     int64_t radius;                          /* of the banded layers, tokens */
-    encoder_layer layers[CONFIG_MAX_LAYERS]; /* unless streamed */
+    encoder_layer layers[CONFIG_MAX_LAYERS]; /* but the streamed ones: see encoder_stack_hold() */
     layer_storage storage;
     const ace_part *part; /* of a streamed stack */
     char prefix[96];
@@ -38,5 +38,19 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
 /* All layers, without the final norm, in place on x: F32 [items * length][hidden], `items` independent sequences of the
  * same length one after the other. Positions of each run from 0. */
 void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat x, int64_t items, int64_t length);
+
+/* A layer for a moment: one that is there, or one that was loaded for it. */
+typedef struct held_encoder_layer {
+    const encoder_layer *layer; /* NULL when it could not be loaded: the device has failed */
+    encoder_layer loaded;
+    ace_weight_set set;
+} held_encoder_layer;
+
+/* The pages of the next streamed layer are asked for meanwhile. encoder_stack_let_go() is due in any case. */
+void encoder_stack_hold(held_encoder_layer *held, ace_device *dev, const encoder_stack *stack, int i);
+void encoder_stack_let_go(held_encoder_layer *held);
+
+/* Asks for the pages of the first streamed layer from i on, if there is one. */
+void encoder_stack_ask(ace_device *dev, const encoder_stack *stack, int i);
 
 #endif

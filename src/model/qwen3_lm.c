@@ -8,26 +8,33 @@
 enum { CACHE_PADDING = 32 };
 
 void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
-                   const layer_storage *storage)
+                   const qwen3_lm_storage *storage)
 {
-    static const char head[] = "lm_head.weight";
-    *model = (qwen3_lm){0};
-    qwen3_load(&model->decoder, dev, part, config, storage);
-    model->head = model->decoder.embed_tokens;
+    static const qwen3_lm_storage everything;
+    if (!storage) storage = &everything;
+    *model = (qwen3_lm){.config = *config};
+    ace_weight_set *set = &model->weights;
+    int64_t vocabulary = config->vocab_size, hidden = config->stack.hidden;
+    weights_begin(set, dev, part);
+    token_table_load(&model->embedding, set, vocabulary, hidden, "embed_tokens.weight", storage->first_row,
+                     storage->rows);
+    encoder_stack_load(&model->stack, set, "", &config->stack, config->stack.layers, &(encoder_masks){.causal = true},
+                       &storage->layers);
     if (!config->tied_head)
-        model->head = weights_table(&model->decoder.weights, config->vocab_size, config->stack.hidden, head);
+        token_table_load(&model->own_head, set, vocabulary, hidden, "lm_head.weight", storage->first_row,
+                         storage->rows);
 }
 
 void qwen3_lm_free(qwen3_lm *model)
 {
-    qwen3_free(&model->decoder);
+    weights_free(&model->weights);
 }
 
 qwen3_cache qwen3_cache_new(const qwen3_lm *model, int64_t rows, int64_t positions, int64_t most_tokens)
 {
-    ace_device *dev = model->decoder.weights.dev;
+    ace_device *dev = model->weights.dev;
     ace_dtype act = ace_device_act(dev);
-    const transformer_config *shape = &model->decoder.stack.shape;
+    const transformer_config *shape = &model->stack.shape;
     int64_t q = transformer_q_width(shape), kv = transformer_kv_width(shape);
 
     qwen3_cache cache = {.rows = rows, .kv_width = kv, .most_tokens = most_tokens};
@@ -112,8 +119,8 @@ static bool fits(const qwen3_cache *cache, const qwen3_span *spans, int span_cou
 static pass begin(const qwen3_lm *model, const qwen3_cache *cache, const qwen3_span *spans, int span_count,
                   int64_t tokens)
 {
-    pass p = {.dev = model->decoder.weights.dev,
-              .shape = &model->decoder.stack.shape,
+    pass p = {.dev = model->weights.dev,
+              .shape = &model->stack.shape,
               .cache = cache,
               .spans = spans,
               .span_count = span_count,
@@ -134,8 +141,8 @@ static pass begin(const qwen3_lm *model, const qwen3_cache *cache, const qwen3_s
 void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const int32_t *ids, const qwen3_span *spans,
                      int span_count)
 {
-    const encoder_stack *stack = &model->decoder.stack;
-    ace_device *dev = model->decoder.weights.dev;
+    const encoder_stack *stack = &model->stack;
+    ace_device *dev = model->weights.dev;
     int64_t tokens;
     if (!fits(cache, spans, span_count, &tokens)) {
         ace_error error = {0};
@@ -145,11 +152,17 @@ void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const
         return;
     }
     pass p = begin(model, cache, spans, span_count, tokens);
-    qwen3_embed(&model->decoder, p.x, ids, tokens);
+    token_table_embed(&model->embedding, p.x, ids, tokens);
     for (int i = 0; i < stack->shape.layers; i++) {
-        attention_branch(&p, &stack->layers[i], i);
-        mlp_branch(&p, &stack->layers[i]);
+        held_encoder_layer held;
+        encoder_stack_hold(&held, dev, stack, i);
+        if (held.layer) {
+            attention_branch(&p, held.layer, i);
+            mlp_branch(&p, held.layer);
+        }
+        encoder_stack_let_go(&held);
     }
+    encoder_stack_ask(dev, stack, 0); /* of the next pass */
     int64_t end = 0;
     for (int i = 0; i < span_count; i++) {
         end += spans[i].count;
@@ -162,8 +175,8 @@ void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const
 void qwen3_cache_copy(const qwen3_lm *model, qwen3_cache *cache, qwen3_sequence *to, const qwen3_sequence *from,
                       int64_t length)
 {
-    for (int i = 0; i < model->decoder.stack.shape.layers; i++)
-        ace_copy(model->decoder.weights.dev,
+    for (int i = 0; i < model->stack.shape.layers; i++)
+        ace_copy(model->weights.dev,
                  ace_cols(ace_rows(cache->keys_values[i], to->first, length), 0, 2 * cache->kv_width),
                  ace_cols(ace_rows(cache->keys_values[i], from->first, length), 0, 2 * cache->kv_width));
     to->length = length;
@@ -171,5 +184,6 @@ void qwen3_cache_copy(const qwen3_lm *model, qwen3_cache *cache, qwen3_sequence 
 
 void qwen3_lm_logits(const qwen3_lm *model, ace_mat y, ace_mat x, int64_t first, const int32_t *ids, int64_t count)
 {
-    ace_logits(model->decoder.weights.dev, y, x, model->head, first, ids, count);
+    const token_table *head = model->config.tied_head ? &model->embedding : &model->own_head;
+    token_table_logits(head, y, x, first, ids, count);
 }

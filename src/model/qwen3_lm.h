@@ -6,17 +6,28 @@
 #ifndef ACE_MODEL_QWEN3_LM_H
 #define ACE_MODEL_QWEN3_LM_H
 
-#include "model/qwen3.h"
+#include "model/encoder_stack.h"
+#include "model/token_table.h"
 
 typedef struct qwen3_lm {
-    qwen3 decoder;
-    const ace_weight *head; /* TABLE [vocab][hidden]: the embedding, or its own where the head is not tied */
+    qwen3_config config;
+    ace_weight_set weights;
+    token_table embedding, own_head; /* own_head: where the head is not tied to the embedding */
+    encoder_stack stack;
 } qwen3_lm;
 
-/* As qwen3_load(); also "lm_head.weight" when the config says that the head is not tied. The head is never quantised.
- */
+/* What of a planner is on the device, and in which form. All zero, as a NULL pointer to it: everything. None of it but
+ * the layers' form shows in the result. */
+typedef struct qwen3_lm_storage {
+    layer_storage layers;
+    int64_t first_row, rows; /* of embedding and head: the rows that stay; rows 0: all. Others are fetched each time */
+} qwen3_lm_storage;
+
+/* Loads "layers.N.*", "norm.weight", "embed_tokens.weight" and, when the config says that the head is not tied,
+ * "lm_head.weight". Embedding and head are never quantised. Failures stick in `dev`; free() is due in any case. `part`
+ * must outlive the model unless everything stays on the device. */
 void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
-                   const layer_storage *storage);
+                   const qwen3_lm_storage *storage);
 void qwen3_lm_free(qwen3_lm *model);
 
 /* Keys and values of all sequences, and the working memory of a pass: nothing is allocated while writing. */

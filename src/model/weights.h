@@ -17,6 +17,7 @@ typedef enum weights_use {
 typedef struct layer_storage {
     bool streamed; /* a layer is loaded when it is needed, and freed: slower, with the memory of one layer, the same
                       result. The part must outlive the model. */
+    int resident;  /* of streamed layers as many stay all the same, spread evenly; only encoder stacks look at it */
     ace_weight_form form; /* of the layers' Linears: see ace_weight_set. Shows in the result. */
 } layer_storage;
 

@@ -172,6 +172,108 @@ static void chosen_rows_of_the_head_are_those_of_the_whole(void **state)
     close_tiny_lm(&lm);
 }
 
+/* What stays on the device does not change a bit, and the meter knows the height of it. */
+static void storage_does_not_change_a_bit(void **state)
+{
+    (void)state;
+    enum { WHICH = 2 };
+    for (int i = 0; i < 2; i++)
+        for (int p = 0; p < 2; p++) {
+            ace_error error = {0};
+            tiny_lm lm = open_tiny_lm(names[i], &(ace_cpu_options){.precision = p ? ACE_BF16 : ACE_F32, .threads = 2});
+            int64_t prompt, all, vocabulary = lm.config.vocab_size;
+            int layers = lm.config.stack.layers;
+            int32_t *ids = prompt_and_forced(&lm, &prompt, &all);
+            float *plain = new_floats(all * vocabulary), *logits = new_floats(all * vocabulary);
+            reading r = {.lm = &lm, .ids = ids, .count = all, .pieces = {prompt, 1, 1, 1}, .logits = plain};
+            read_planned(&r);
+            size_t everything = ace_device_get_stats(lm.dev).weight_bytes;
+            r.logits = logits;
+            const qwen3_lm_storage storages[] = {
+                {.layers = {.streamed = true}},
+                {.layers = {.streamed = true, .resident = layers - 1}},
+                {.layers = {.streamed = true, .resident = layers}},
+                {.first_row = 100, .rows = 50},
+                {.first_row = vocabulary - 1, .rows = 1},
+                {.layers = {.streamed = true, .resident = 1}, .first_row = 0, .rows = vocabulary / 2},
+            };
+            for (size_t s = 0; s < sizeof storages / sizeof *storages; s++) {
+                ace_device *devices[WHICH] = {lm.dev, lm.meter};
+                qwen3_lm *models[WHICH] = {&lm.model, &lm.planned};
+                size_t peaks[WHICH], weights[WHICH];
+                for (int d = 0; d < WHICH; d++) {
+                    qwen3_lm_free(models[d]);
+                    qwen3_lm_load(models[d], devices[d], lm.part, &lm.config, &storages[s]);
+                    assert_device_ok(devices[d]);
+                    weights[d] = ace_device_get_stats(devices[d]).weight_bytes;
+                }
+                assert_int_equal(weights[0], weights[1]);
+                assert_true(weights[0] < everything || storages[s].layers.resident == layers);
+                read_planned(&r);
+                for (int d = 0; d < WHICH; d++) {
+                    ace_device_stats stats = ace_device_get_stats(devices[d]);
+                    peaks[d] = stats.total_peak;
+                    assert_int_equal(stats.weight_bytes, weights[d]);
+                }
+                assert_int_equal(peaks[0], peaks[1]);
+                for (int64_t at = 0; at < all - prompt + 1; at++)
+                    assert_same_bytes(logits + at * vocabulary, plain + at * vocabulary, vocabulary);
+                assert_true(ace_scratch_reserve(lm.dev, 0, &error));
+            }
+            free(ids);
+            free(plain);
+            free(logits);
+            close_tiny_lm(&lm);
+        }
+}
+
+/* Ids in any order, kept and fetched ones side by side. */
+static void fetched_rows_are_the_kept_ones(void **state)
+{
+    (void)state;
+    enum { CHOSEN = 9, ROWS = 5 };
+    static const int32_t chosen[CHOSEN] = {0, 100, 17, 101, 148, 149, 150, 254, 100};
+    ace_error error = {0};
+    tiny_lm lm = open_tiny_lm(names[0], &(ace_cpu_options){.precision = ACE_BF16, .threads = 2});
+    qwen3_lm part;
+    qwen3_lm_load(&part, lm.dev, lm.part, &lm.config, &(qwen3_lm_storage){.first_row = 100, .rows = 50});
+    assert_device_ok(lm.dev);
+    int64_t hidden = lm.config.stack.hidden;
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, &error));
+    float *values = noise(3, ROWS * hidden), *whole = new_floats(ROWS * CHOSEN), *fetched = new_floats(ROWS * CHOSEN);
+    float *rows = new_floats(CHOSEN * hidden), *again = new_floats(CHOSEN * hidden);
+    ace_mat x = ace_scratch(lm.dev, ACE_F32, ROWS, hidden), y = ace_scratch(lm.dev, ACE_F32, ROWS, CHOSEN);
+    ace_mat e = ace_scratch(lm.dev, ACE_F32, CHOSEN, hidden);
+    ace_upload(lm.dev, x, values);
+    qwen3_lm_logits(&lm.model, y, x, 0, chosen, CHOSEN);
+    ace_download(lm.dev, whole, y);
+    qwen3_lm_logits(&part, y, x, 0, chosen, CHOSEN);
+    ace_download(lm.dev, fetched, y);
+    assert_same_bytes(fetched, whole, ROWS * CHOSEN);
+    qwen3_lm_logits(&lm.model, y, x, 95, NULL, CHOSEN);
+    ace_download(lm.dev, whole, y);
+    qwen3_lm_logits(&part, y, x, 95, NULL, CHOSEN);
+    ace_download(lm.dev, fetched, y);
+    assert_same_bytes(fetched, whole, ROWS * CHOSEN);
+    token_table_embed(&lm.model.embedding, e, chosen, CHOSEN);
+    ace_download(lm.dev, rows, e);
+    token_table_embed(&part.embedding, e, chosen, CHOSEN);
+    ace_download(lm.dev, again, e);
+    assert_same_bytes(again, rows, CHOSEN * hidden);
+    assert_device_ok(lm.dev);
+    ace_scratch_release(lm.dev, 0);
+    qwen3_lm_free(&part);
+    qwen3_lm_load(&part, lm.dev, lm.part, &lm.config, &(qwen3_lm_storage){.first_row = 1, .rows = 256});
+    assert_device_failed(lm.dev, ACE_ERROR_INTERNAL, "beyond the end");
+    qwen3_lm_free(&part);
+    free(values);
+    free(whole);
+    free(fetched);
+    free(rows);
+    free(again);
+    close_tiny_lm(&lm);
+}
+
 static void a_full_sequence_is_an_error(void **state)
 {
     (void)state;
@@ -198,8 +300,12 @@ static void a_full_sequence_is_an_error(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(logits_are_the_references),   cmocka_unit_test(logits_are_near_the_references_in_bf16),
-        cmocka_unit_test(pieces_do_not_change_a_bit),  cmocka_unit_test(chosen_rows_of_the_head_are_those_of_the_whole),
+        cmocka_unit_test(logits_are_the_references),
+        cmocka_unit_test(logits_are_near_the_references_in_bf16),
+        cmocka_unit_test(pieces_do_not_change_a_bit),
+        cmocka_unit_test(chosen_rows_of_the_head_are_those_of_the_whole),
+        cmocka_unit_test(storage_does_not_change_a_bit),
+        cmocka_unit_test(fetched_rows_are_the_kept_ones),
         cmocka_unit_test(a_full_sequence_is_an_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
