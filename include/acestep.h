@@ -57,9 +57,16 @@ typedef struct ace_engine_options {
     const char *synthetic; /* "2b" or "xl", with a planner "2b+1.7B": random weights, no files; for benchmarks only */
     const char *device;    /* NULL or "cpu" */
     const char *precision; /* NULL or "bf16" (as the official program on a GPU), "f32" (as on a CPU) */
-    int threads;           /* 0: all CPUs this process may use */
-    int vae_window;        /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
-    size_t memory_limit;   /* bytes of weights and working memory; 0: none. Costs time, never changes the result. */
+
+    /* How the attention and MLP weights of the diffusion transformer's layers are stored, and of the planner's. NULL or
+     * "none": in the precision above. "int8", "int4": quantised at loading, a half and a quarter of bf16's memory; the
+     * song is another one, a little or somewhat further from the exact one. "keep": as the GGUF file's own blocks, with
+     * the result of "none" and the memory of the file; without such blocks "none", with a warning. */
+    const char *quantization, *lm_quantization;
+
+    int threads;         /* 0: all CPUs this process may use */
+    int vae_window;      /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
+    size_t memory_limit; /* bytes of weights and working memory; 0: none. Costs time, never changes the result. */
     void (*warning)(void *user, const char *sentence); /* may be NULL */
     void *user;
 } ace_engine_options;
@@ -75,13 +82,14 @@ void ace_engine_stop(ace_engine *engine);
 typedef struct ace_engine_info {
     const char *checkpoint; /* name of the DiT's directory or file */
     const char *dit_path, *text_encoder_path, *vae_path;
-    const char *lm;         /* name of the planner, NULL: there is none */
-    const char *lm_path;    /* NULL with it */
-    const char *lm_problem; /* why there is none and what to do; NULL when there is one */
-    const char *device;     /* "cpu (AVX-512, bf16, 2 threads)" */
-    const char *precision;  /* "bf16" or "f32" */
-    bool turbo;             /* the recipe: turbo, or base and sft */
-    bool random_weights;    /* synthetic: never music */
+    const char *lm;                             /* name of the planner, NULL: there is none */
+    const char *lm_path;                        /* NULL with it */
+    const char *lm_problem;                     /* why there is none and what to do; NULL when there is one */
+    const char *device;                         /* "cpu (AVX-512, bf16, 2 threads)" */
+    const char *precision;                      /* "bf16" or "f32" */
+    const char *quantization, *lm_quantization; /* "none", "int8", "int4" or "keep" */
+    bool turbo;                                 /* the recipe: turbo, or base and sft */
+    bool random_weights;                        /* synthetic: never music */
     int dit_layers, dit_width;
     int sample_rate; /* Hz */
 } ace_engine_info;

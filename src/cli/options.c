@@ -113,6 +113,8 @@ TEXT_OPTION(genres)
 TEXT_OPTION(recipe)
 TEXT_OPTION(device)
 TEXT_OPTION(precision)
+TEXT_OPTION(quantization)
+TEXT_OPTION(lm_quantization)
 
 static bool set_threads(void *target, const char *value, ace_error *error)
 {
@@ -144,6 +146,11 @@ const cli_option cli_engine_options[] = {
     {"--recipe", NULL, "NAME", "turbo or base (base and sft), for a file that does not say which", set_recipe},
     {"--device", NULL, "NAME", "cpu", set_device},
     {"--precision", NULL, "KIND", "bf16 (default) or f32", set_precision},
+    {"--quantization", NULL, "KIND",
+     "DiT layers: none (default), int8 (half of bf16's memory, small error), int4 (a\n"
+     "                               quarter, larger error), keep (a GGUF's own; same bytes as none)",
+     set_quantization},
+    {"--lm-quantization", NULL, "KIND", "the same for the planner's layers", set_lm_quantization},
     {"--threads", "-t", "N", "threads (default: all CPUs this process may use)", set_threads},
     {"--memory", NULL, "GB", "keep weights and working memory below this; costs time, same bytes", set_memory},
     {"--vae-window", NULL, "FRAMES", "latent frames decoded at a time; less memory, same bytes", set_window},

@@ -50,6 +50,8 @@ static void print_help(void)
            "    acestep plan --model checkpoints --memory 4\n"
            "  The published models' dimensions, without files, and a card of 8 GB with its tier's limits:\n"
            "    acestep plan --variant xl+0.6B --vram 8 --thinking --duration 240\n"
+           "  What quantised weights would save:\n"
+           "    acestep plan --variant xl --quantization int8\n"
            "\n");
     cli_print_options(options, OPTIONS);
     printf("\nThe request\n");
@@ -102,6 +104,17 @@ static const char *residency(const ace_memory_plan *p, ace_stage stage)
     }
 }
 
+/* How the weights of a stage's layers are stored. */
+static const char *form(const ace_memory_plan *p, const ace_engine_info *info, ace_stage stage)
+{
+    const char *quantization = "none";
+    if (stage == ACE_STAGE_DIFFUSION || (stage == ACE_STAGE_LOAD && !p->evicts)) quantization = info->quantization;
+    if (stage == ACE_STAGE_PLAN) quantization = info->lm_quantization;
+    if (strcmp(quantization, "none") == 0) return info->precision;
+    if (stage == ACE_STAGE_LOAD) return "mixed";
+    return strcmp(quantization, "keep") == 0 ? "blocks" : quantization;
+}
+
 /* ---- printing -------------------------------------------------------------------------------------------------- */
 
 static double gib(size_t bytes)
@@ -110,10 +123,10 @@ static double gib(size_t bytes)
 }
 
 /* Weights are those at the height of a stage, with the device's fixed workspace. */
-static void print_table(const ace_memory_plan *p, const ace_speed *speed)
+static void print_table(const ace_memory_plan *p, const ace_engine_info *info, const ace_speed *speed)
 {
-    printf("%-10s %11s %11s %11s %11s %10s  %s\n", "stage", "weights GiB", "working GiB", "peak GiB", "TFLOP", "time",
-           "weights");
+    printf("%-10s %11s %11s %11s %11s %10s  %-6s %s\n", "stage", "weights GiB", "working GiB", "peak GiB", "TFLOP",
+           "time", "stored", "weights");
     double total = 0;
     for (int i = 0; i < ACE_STAGE_WRITE; i++) {
         const ace_stage_cost *c = &p->stages[i];
@@ -122,9 +135,9 @@ static void print_table(const ace_memory_plan *p, const ace_speed *speed)
         if (!has_work(c)) continue;
         if (seconds >= 0) snprintf(time, sizeof time, "%.1f s", seconds);
         if (seconds >= 0) total += seconds;
-        printf("%-10s %11.3f %11.3f %11.3f %11.3f %10s  %s\n", ace_stage_name((ace_stage)i),
+        printf("%-10s %11.3f %11.3f %11.3f %11.3f %10s  %-6s %s\n", ace_stage_name((ace_stage)i),
                gib(c->peak_bytes - c->scratch_bytes), gib(c->scratch_bytes), gib(c->peak_bytes), c->flops * 1e-12, time,
-               residency(p, (ace_stage)i));
+               form(p, info, (ace_stage)i), residency(p, (ace_stage)i));
     }
     if (total > 0)
         printf(
@@ -141,7 +154,7 @@ static void print_text(const ace_memory_plan *p, const ace_engine_info *info, co
     if (p->planner)
         printf("planner: weights %.3f GiB, keys and values %.3f GiB, codes of %d song%s at a time\n",
                gib(p->planner_weights), gib(p->planner_cache), p->planner_songs, p->planner_songs == 1 ? "" : "s");
-    print_table(p, speed);
+    print_table(p, info, speed);
     printf("peak: %zu bytes (%.3f GiB)", p->peak, gib(p->peak));
     if (p->limit) printf(", %.3f GiB are allowed", gib(p->limit));
     printf("\n");
@@ -163,11 +176,13 @@ static void print_json(const ace_memory_plan *p, const ace_engine_info *info, co
     cli_json_string(info->checkpoint);
     printf(",\"device\":");
     cli_json_string(info->device);
-    printf(",\"precision\":\"%s\",\"duration_s\":%.3f,\"batch\":%d,\"peak_bytes\":%zu,\"limit_bytes\":%zu,"
+    printf(",\"precision\":\"%s\",\"quantization\":\"%s\",\"lm_quantization\":\"%s\",\"duration_s\":%.3f,\"batch\":%d,"
+           "\"peak_bytes\":%zu,\"limit_bytes\":%zu,"
            "\"fastest_bytes\":%zu,\"least_bytes\":%zu,\"evicts\":%s,\"streams_dit\":%s,\"streams_text\":%s,"
            "\"one_by_one\":%s,\"vae_window\":%d",
-           info->precision, p->duration, p->batch, p->peak, p->limit, p->fastest, p->least, truth(p->evicts),
-           truth(p->streams_dit), truth(p->streams_text), truth(p->one_by_one), p->vae_window);
+           info->precision, info->quantization, info->lm_quantization, p->duration, p->batch, p->peak, p->limit,
+           p->fastest, p->least, truth(p->evicts), truth(p->streams_dit), truth(p->streams_text), truth(p->one_by_one),
+           p->vae_window);
     if (p->planner)
         printf(",\"planner\":{\"peak_bytes\":%zu,\"weight_bytes\":%zu,\"cache_bytes\":%zu,\"songs_at_once\":%d,"
                "\"alone\":%s}",
@@ -177,10 +192,11 @@ static void print_json(const ace_memory_plan *p, const ace_engine_info *info, co
         const ace_stage_cost *c = &p->stages[i];
         double seconds = estimate(c, (ace_stage)i, speed);
         if (!has_work(c)) continue;
-        printf("%s\"%s\":{\"weight_bytes\":%zu,\"scratch_bytes\":%zu,\"peak_bytes\":%zu,\"gflop\":%.3f,"
-               "\"bytes_moved\":%.0f",
-               count++ ? "," : "", ace_stage_name((ace_stage)i), c->weight_bytes, c->scratch_bytes, c->peak_bytes,
-               c->flops * 1e-9, c->bytes_moved);
+        printf(
+            "%s\"%s\":{\"stored\":\"%s\",\"weight_bytes\":%zu,\"scratch_bytes\":%zu,\"peak_bytes\":%zu,\"gflop\":%.3f,"
+            "\"bytes_moved\":%.0f",
+            count++ ? "," : "", ace_stage_name((ace_stage)i), form(p, info, (ace_stage)i), c->weight_bytes,
+            c->scratch_bytes, c->peak_bytes, c->flops * 1e-9, c->bytes_moved);
         if (seconds >= 0) printf(",\"estimated_s\":%.2f", seconds);
         printf("}");
     }

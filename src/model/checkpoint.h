@@ -21,6 +21,9 @@ typedef struct ace_part ace_part;
 /* NULL when absent, or when the part itself is NULL. */
 const ace_tensor *part_find(const ace_part *part, const char *official_name);
 
+/* Whether any of the tensors whose names begin with `prefix` is stored in GGUF blocks. */
+bool part_has_blocks(const ace_part *part, const char *prefix);
+
 /* Where the part was found, for messages. */
 const char *part_path(const ace_part *part);
 

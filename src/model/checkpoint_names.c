@@ -210,6 +210,15 @@ const ace_tensor *part_find(const ace_part *part, const char *official_name)
     return entry ? entry->tensor : NULL;
 }
 
+bool part_has_blocks(const ace_part *part, const char *prefix)
+{
+    for (size_t i = 0; i < part->count; i++)
+        if (strncmp(part->entries[i].name, prefix, strlen(prefix)) == 0 &&
+            ace_dtype_block(part->entries[i].tensor->dtype) > 1)
+            return true;
+    return false;
+}
+
 const char *part_path(const ace_part *part)
 {
     return part->path;

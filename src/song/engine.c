@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -76,6 +77,31 @@ static bool settle_recipe(ace_engine *engine, const char *recipe, ace_error *err
     return true;
 }
 
+/* "keep" has nothing to keep where the file holds no blocks. */
+static bool settle_form(const ace_engine *engine, ace_part_kind kind, const char *prefix, const char *option,
+                        const char *name, ace_weight_form *form, ace_error *error)
+{
+    if (!quantization_parse(name, option, form, error)) return false;
+    const ace_part *part = engine->checkpoint->parts[kind];
+    if (*form != ACE_FORM_BLOCKS || !part || part_has_blocks(part, prefix)) return true;
+    *form = ACE_FORM_PLAIN;
+    char sentence[1024];
+    snprintf(sentence, sizeof sentence,
+             "%s keep keeps nothing: '%.600s' is not a quantised GGUF file, so its weights are loaded as without it",
+             option, part_path(part));
+    if (engine->warning) engine->warning(engine->user, sentence);
+    return true;
+}
+
+/* What of the options shows in the result besides the precision. */
+static bool settle_forms(ace_engine *engine, const ace_engine_options *o, ace_error *error)
+{
+    return settle_form(engine, ACE_PART_DIT, "decoder.layers.", "--quantization", o->quantization, &engine->form,
+                       error) &&
+           settle_form(engine, ACE_PART_LM, "layers.", "--lm-quantization", o->lm_quantization,
+                       &engine->planner_options.form, error);
+}
+
 ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
 {
     ace_engine *engine = ace_calloc(1, sizeof *engine, "the engine", error);
@@ -94,7 +120,7 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     ok = ok && allowance_open(&engine->allowance, options, error);
     engine->planner_options.max_duration = engine->allowance.max_duration;
     if (!ok || !open_checkpoint(engine, options, error) || !settle_recipe(engine, options->recipe, error) ||
-        !open_device(engine, options, error)) {
+        !settle_forms(engine, options, error) || !open_device(engine, options, error)) {
         ace_engine_close(engine);
         return NULL;
     }
@@ -102,7 +128,7 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     engine->fit.vae_window = options->vae_window;
     engine->limit = engine->allowance.memory;
     ace_device_set_limit(engine->dev, engine->limit);
-    pipeline_init(&engine->pipeline, engine->dev, engine->checkpoint, &engine->fit);
+    pipeline_init(&engine->pipeline, engine->dev, engine->checkpoint, engine->form, &engine->fit);
     return engine;
 }
 
@@ -169,6 +195,8 @@ ace_engine_info ace_engine_get_info(const ace_engine *engine)
                                                                     : "refused",
                              .device = ace_device_name(engine->dev),
                              .precision = ace_device_act(engine->dev) == ACE_F32 ? "f32" : "bf16",
+                             .quantization = quantization_name(engine->form),
+                             .lm_quantization = quantization_name(engine->planner_options.form),
                              .turbo = c->dit.is_turbo,
                              .random_weights = c->synthetic,
                              .dit_layers = c->dit.dit.layers,

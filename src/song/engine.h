@@ -5,12 +5,14 @@
 #include "song/allowance.h"
 #include "song/pipeline.h"
 #include "song/planner.h"
+#include "song/quantization.h"
 
 struct ace_engine {
     atomic_bool stop;
     ace_checkpoint *checkpoint;
     ace_tokenizer *tokenizer; /* NULL: synthetic */
     ace_device *dev;
+    ace_weight_form form; /* of the DiT's layers */
     pipeline pipeline;
     pipeline_fit fit; /* what was asked for: the most memory that a song may take */
     allowance allowance;

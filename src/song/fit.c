@@ -2,6 +2,7 @@
 
 #include "base/error.h"
 #include "model/vae.h"
+#include "song/quantization.h"
 
 enum { SMALLEST_WINDOW = 8 };
 
@@ -50,22 +51,11 @@ static bool judge(const pipeline *p, const song_job *job, const pipeline_fit *fi
                   ace_error *error)
 {
     pipeline candidate;
-    pipeline_init(&candidate, p->dev, p->checkpoint, fit);
+    pipeline_init(&candidate, p->dev, p->checkpoint, p->form, fit);
     candidate.has_detokenizer = p->has_detokenizer && !fit->evict;
     if (!pipeline_plan(&candidate, job, needs, error)) return false;
     needs->total_peak += others;
     return true;
-}
-
-static bool does_not_fit(const song_job *job, const pipeline_needs *needs, size_t limit, ace_error *error)
-{
-    static const double gib = 1073741824.0;
-    return ace_fail(error, ACE_ERROR_MEMORY,
-                    "%d song%s of %.1f s need %.2f GiB of memory even in the most sparing way, most of it in the stage "
-                    "'%s', and %.2f GiB are allowed: ask for a shorter song%s, or allow more",
-                    job->batch, job->batch == 1 ? "" : "s", (double)job->frames / 25, (double)needs->total_peak / gib,
-                    ace_stage_name(worst_stage(needs)), (double)limit / gib,
-                    job->batch == 1 ? "" : " or fewer at once");
 }
 
 /* Takes measures until the job fits or none is left. */
@@ -88,11 +78,43 @@ static bool take_measures(const pipeline *p, const song_job *job, const pipeline
     return true;
 }
 
+/* The first coarser form of the DiT's layers in which the job would fit, PLAIN when there is none. That costs quality,
+ * so it is only ever advised. */
+static ace_weight_form form_that_fits(const pipeline *p, const song_job *job, const pipeline_fit *asked, size_t limit,
+                                      size_t others)
+{
+    pipeline coarser;
+    pipeline_fit fit;
+    pipeline_needs needs;
+    ace_error unread;
+    if (p->form == ACE_FORM_INT4) return ACE_FORM_PLAIN;
+    for (int form = p->form == ACE_FORM_INT8 ? ACE_FORM_INT4 : ACE_FORM_INT8; form <= ACE_FORM_INT4; form++) {
+        pipeline_init(&coarser, p->dev, p->checkpoint, (ace_weight_form)form, &p->fit);
+        if (take_measures(&coarser, job, asked, limit, others, &fit, &needs, &unread) && needs.total_peak <= limit)
+            return (ace_weight_form)form;
+    }
+    return ACE_FORM_PLAIN;
+}
+
+static bool does_not_fit(const pipeline *p, const song_job *job, const pipeline_fit *asked, size_t limit, size_t others,
+                         const pipeline_needs *needs, ace_error *error)
+{
+    static const double gib = 1073741824.0;
+    ace_weight_form form = form_that_fits(p, job, asked, limit, others);
+    return ace_fail(error, ACE_ERROR_MEMORY,
+                    "%d song%s of %.1f s need %.2f GiB of memory even in the most sparing way, most of it in the stage "
+                    "'%s', and %.2f GiB are allowed: ask for a shorter song%s, or allow more%s%s%s",
+                    job->batch, job->batch == 1 ? "" : "s", (double)job->frames / 25, (double)needs->total_peak / gib,
+                    ace_stage_name(worst_stage(needs)), (double)limit / gib, job->batch == 1 ? "" : " or fewer at once",
+                    form ? "; or give up some quality: with --quantization " : "", form ? quantization_name(form) : "",
+                    form ? " it fits" : "");
+}
+
 bool fit_choose(const pipeline *p, const song_job *job, const pipeline_fit *asked, size_t limit, size_t others,
                 pipeline_fit *fit, pipeline_needs *needs, ace_error *error)
 {
     return take_measures(p, job, asked, limit, others, fit, needs, error) &&
-           (limit == 0 || needs->total_peak <= limit || does_not_fit(job, needs, limit, error));
+           (limit == 0 || needs->total_peak <= limit || does_not_fit(p, job, asked, limit, others, needs, error));
 }
 
 bool fit_smallest(const pipeline *p, const song_job *job, const pipeline_fit *asked, pipeline_fit *fit,

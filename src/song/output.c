@@ -109,6 +109,8 @@ static char *describe(const output_run *o, int item, ace_error *error)
                     .model = info.checkpoint,
                     .model_hash = o->engine->hash,
                     .precision = info.precision,
+                    .quantization = info.quantization,
+                    .lm_quantization = info.lm_quantization,
                     .synthetic = info.random_weights,
                     .frames = o->spool.frames,
                     .peak = o->spool.peak};
@@ -197,6 +199,29 @@ static void pass_warning(void *user, const char *sentence)
         o->engine->warning(o->engine->user, sentence);
 }
 
+/* Blocks that are kept give the result of weights that are not quantised here. */
+static bool exact(const char *quantization)
+{
+    return strcmp(quantization, "none") == 0 || strcmp(quantization, "keep") == 0;
+}
+
+/* The same request makes the same song only with the same weights in the same arithmetic. */
+static void compare_with_origin(output_run *o, const song_origin *origin)
+{
+    ace_engine_info info = ace_engine_get_info(o->engine);
+    char sentence[128];
+    if (origin->model[0] && strcmp(origin->model, o->engine->hash) != 0)
+        pass_warning(o, "the weights differ from those that made the original: this is another song");
+    const char *was[2] = {origin->precision, origin->quantization}, *is[2] = {info.precision, info.quantization};
+    const char *const options[2] = {"--precision", "--quantization"};
+    for (int i = 0; i < 2; i++) {
+        if (!was[i][0] || strcmp(was[i], is[i]) == 0 || (exact(was[i]) && exact(is[i]))) continue;
+        snprintf(sentence, sizeof sentence, "the original was made with %s %s: with %s this is not quite the same song",
+                 options[i], was[i], is[i]);
+        pass_warning(o, sentence);
+    }
+}
+
 bool ace_generate_files(ace_engine *engine, const ace_request *request, const ace_output *output,
                         const ace_callbacks *callbacks, ace_result *result, ace_error *error)
 {
@@ -228,7 +253,6 @@ bool ace_generate_files(ace_engine *engine, const ace_request *request, const ac
     result->stages[ACE_STAGE_DECODE].seconds -= o.write_seconds;
     result->seconds = ace_clock() - o.started;
     snprintf(result->model_hash, sizeof result->model_hash, "%s", engine->hash);
-    if (ok && request->expected_model[0] && strcmp(request->expected_model, engine->hash) != 0)
-        pass_warning(&o, "the weights differ from those that made the original: this is another song");
+    if (ok) compare_with_origin(&o, &request->origin);
     return ok;
 }

@@ -7,9 +7,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, const pipeline_fit *fit)
+void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, ace_weight_form form,
+                   const pipeline_fit *fit)
 {
-    *p = (pipeline){.dev = dev, .checkpoint = checkpoint, .fit = *fit};
+    *p = (pipeline){.dev = dev, .checkpoint = checkpoint, .form = form, .fit = *fit};
 }
 
 /* ---- what is loaded ------------------------------------------------------------------------------------------ */
@@ -42,7 +43,7 @@ static void load_dit(pipeline *p)
     const ace_checkpoint *c = p->checkpoint;
     if (p->has_dit) return;
     p->has_dit = true;
-    layer_storage storage = {.streamed = p->fit.stream_dit};
+    layer_storage storage = {.streamed = p->fit.stream_dit, .form = p->form};
     dit_load(&p->dit, p->dev, c->parts[ACE_PART_DIT], &c->dit, &storage);
 }
 
@@ -461,7 +462,7 @@ bool pipeline_plan(const pipeline *p, const song_job *job, pipeline_needs *needs
     pipeline *copy = ace_calloc(1, sizeof *copy, "the plan", error);
     bool ok = meter && copy;
     if (ok) {
-        pipeline_init(copy, meter, p->checkpoint, &p->fit);
+        pipeline_init(copy, meter, p->checkpoint, p->form, &p->fit);
         copy->wants_detokenizer = p->has_detokenizer;
         ok = pipeline_run(copy, job, NULL, needs->stages, error);
         for (int i = 0; ok && i < ACE_STAGE_COUNT; i++) {

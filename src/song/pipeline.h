@@ -24,6 +24,7 @@ typedef struct pipeline {
     ace_device *dev;
     const ace_checkpoint *checkpoint;
     pipeline_fit fit;
+    ace_weight_form form; /* of the DiT's layers; unlike the fit, it shows in the result */
 
     /* what is loaded; kept from one job to the next */
     bool has_text, has_condition, has_dit, has_detokenizer;
@@ -47,7 +48,8 @@ typedef struct pipeline_watch {
 } pipeline_watch;
 
 /* Nothing is loaded yet. The device and the checkpoint are the caller's and must outlive the pipeline. */
-void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, const pipeline_fit *fit);
+void pipeline_init(pipeline *p, ace_device *dev, const ace_checkpoint *checkpoint, ace_weight_form form,
+                   const pipeline_fit *fit);
 void pipeline_unload(pipeline *p);
 
 /* Unloads what is loaded otherwise than `fit` says. */

@@ -106,7 +106,8 @@ bool planner_plan(const planner *p, const lm_session_limits *limits, planner_nee
     qwen3_lm *model = meter ? ace_calloc(1, sizeof *model, "the plan of the planner", error) : NULL;
     bool ok = false;
     if (model) {
-        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm, NULL);
+        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm,
+                      &(qwen3_lm_storage){.layers.form = p->options.form});
         lm_session *session = ace_device_ok(meter, error) ? lm_session_open(model, limits, error) : NULL;
         ace_device_stats stats = ace_device_get_stats(meter);
         ok = session != NULL;
@@ -163,7 +164,8 @@ bool planner_begin(planner *p, const lm_session_limits *limits, const planner_wa
     open_books(p);
     report(p, ACE_STAGE_LOAD, "parts", 0, 1, 0);
     if (!p->loaded) {
-        qwen3_lm_load(&p->model, p->dev, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm, NULL);
+        qwen3_lm_load(&p->model, p->dev, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm,
+                      &(qwen3_lm_storage){.layers.form = p->options.form});
         p->loaded = true;
         p->weight_bytes = ace_device_get_stats(p->dev).weight_bytes - p->before.weight_bytes;
     }
@@ -422,7 +424,8 @@ bool planner_count_work(const planner *p, const planner_work *work, ace_stage_co
     qwen3_lm *model = meter ? ace_calloc(1, sizeof *model, "the plan of the planner", error) : NULL;
     bool ok = false;
     if (model) {
-        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm, NULL);
+        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm,
+                      &(qwen3_lm_storage){.layers.form = p->options.form});
         lm_session *session = ace_device_ok(meter, error) ? lm_session_open(model, &limits, error) : NULL;
         ok = session && meter_work(session, work, meter, cost, error);
         lm_session_close(session);

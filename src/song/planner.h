@@ -14,6 +14,7 @@ enum { PLANNER_CONTEXT = 12288 };
 typedef struct planner_options {
     int max_duration;        /* seconds that it may choose, 10 to 600 */
     const char *genres_path; /* as in ace_engine_options; must live as long as the planner */
+    ace_weight_form form;    /* of its layers */
 } planner_options;
 
 typedef struct planner planner;

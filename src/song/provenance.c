@@ -22,7 +22,8 @@ static bool add_planning(json_t *root, const provenance *p, ace_error *error)
     if (p->asked) {
         char *asked = ace_request_to_json(p->asked, error);
         if (!asked) return false;
-        planning = json_pack("{s:s?, s:o}", "planner", p->planner, "asked", json_loads(asked, 0, NULL));
+        planning = json_pack("{s:s?, s:s, s:o}", "planner", p->planner, "quantization", p->lm_quantization, "asked",
+                             json_loads(asked, 0, NULL));
         free(asked);
     } else if (p->request->planning) {
         planning = json_loads(p->request->planning, 0, NULL);
@@ -44,16 +45,30 @@ static bool keep_planning(ace_request *request, const json_t *planning, ace_erro
     return true;
 }
 
+/* What the song was made with, to tell when it is made with something else. Songs of before there was a choice do not
+ * say. */
+static void keep_expectations(ace_request *request, const json_t *model)
+{
+    const char *hash = json_string_value(json_object_get(model, "xxh3_128"));
+    const char *precision = json_string_value(json_object_get(model, "precision"));
+    const char *quantization = json_string_value(json_object_get(model, "quantization"));
+    song_origin *origin = &request->origin;
+    if (hash) snprintf(origin->model, sizeof origin->model, "%s", hash);
+    if (precision) snprintf(origin->precision, sizeof origin->precision, "%s", precision);
+    if (quantization) snprintf(origin->quantization, sizeof origin->quantization, "%s", quantization);
+}
+
 char *provenance_to_json(const provenance *p, ace_error *error)
 {
     char *request = ace_request_to_json(p->request, error);
     if (!request) return NULL;
     json_t *fields = json_loads(request, 0, NULL);
     free(request);
-    json_t *root = json_pack("{s:s+, s:o, s:{s:s, s:s, s:s, s:b}, s:{s:i, s:I, s:f}}", "program", "acestep ",
-                             ace_version(), "request", fields, "model", "name", p->model, "xxh3_128", p->model_hash,
-                             "precision", p->precision, "random_weights", p->synthetic, "audio", "sample_rate", 48000,
-                             "frames", (json_int_t)p->frames, "decoded_peak", (double)p->peak);
+    json_t *root =
+        json_pack("{s:s+, s:o, s:{s:s, s:s, s:s, s:s, s:b}, s:{s:i, s:I, s:f}}", "program", "acestep ", ace_version(),
+                  "request", fields, "model", "name", p->model, "xxh3_128", p->model_hash, "precision", p->precision,
+                  "quantization", p->quantization, "random_weights", p->synthetic, "audio", "sample_rate", 48000,
+                  "frames", (json_int_t)p->frames, "decoded_peak", (double)p->peak);
     if (root && !add_planning(root, p, error)) {
         json_decref(root);
         return NULL;
@@ -79,8 +94,7 @@ bool ace_request_read(ace_request *request, const char *json, size_t length, ace
                     : ace_fail_memory(error, "a request", length);
         free(dumped);
         ok = ok && keep_planning(request, json_object_get(root, "planning"), error);
-        const char *hash = json_string_value(json_object_get(json_object_get(root, "model"), "xxh3_128"));
-        if (ok && hash) snprintf(request->expected_model, sizeof request->expected_model, "%s", hash);
+        if (ok) keep_expectations(request, json_object_get(root, "model"));
     } else {
         ok = ace_request_set_json(request, json, length, error);
     }

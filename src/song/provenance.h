@@ -11,7 +11,9 @@ typedef struct provenance {
     const char *planner;        /* its name */
     const char *model;          /* name of the checkpoint */
     const char *model_hash;
-    const char *precision; /* "bf16" or "f32" */
+    const char *precision;       /* "bf16" or "f32" */
+    const char *quantization;    /* of the DiT's layers: "none", "int8", "int4" or "keep" */
+    const char *lm_quantization; /* of the planner's, when it worked on the request */
     bool synthetic;
     int64_t frames; /* audio frames at 48 kHz */
     float peak;     /* before limiter and normalisation */

@@ -77,10 +77,16 @@ typedef struct field_value {
     char *text; /* TEXT and CHOICE, owned */
 } field_value;
 
+/* What made the song that a request was loaded from: "" each where there was none, or where it does not say. */
+typedef struct song_origin {
+    char model[33]; /* hash of the weights */
+    char precision[8], quantization[8];
+} song_origin;
+
 struct ace_request {
     field_value values[FIELD_COUNT];
-    char expected_model[33]; /* of the song this request was loaded from, "" otherwise */
-    char *planning;          /* JSON: what was asked of which planner; NULL unless loaded from a planned song. Owned */
+    song_origin origin;
+    char *planning; /* JSON: what was asked of which planner; NULL unless loaded from a planned song. Owned */
 };
 
 ace_request *request_copy(const ace_request *request, ace_error *error);
