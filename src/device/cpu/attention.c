@@ -9,71 +9,31 @@
  * A few queries, such as those of a language model that writes, take as long as keys and values take to come from
  * memory. Then a task has all queries of several key heads, and reads each key and each value once, where it lies and
  * in the order of memory. It computes the same sums in the same order: the same bits. */
-#include "device/cpu/cpu.h"
+#include "device/cpu/attention.h"
 
 #include "base/error.h"
 
 #include <math.h>
 #include <string.h>
 
-enum { TASK_ROWS = 144, TASK_HEADS = 4, STREAM_ROWS = 8, MAX_HEAD_DIM = 256 };
+enum { TASK_ROWS = 144, TASK_HEADS = 4, STREAM_ROWS = 8 };
 
 /* A thread's workspace. */
 typedef struct buffers {
-    float q[TASK_ROWS * MAX_HEAD_DIM];   /* scaled queries, rows of head_dim */
-    float o[TASK_ROWS * MAX_HEAD_DIM];   /* weighted values so far, rows of `width` */
-    float s[TASK_ROWS * CPU_KEYS];       /* scores, then their exponentials */
-    float keys[CPU_KEYS * MAX_HEAD_DIM]; /* panels of 32 keys: [key / 32][head_dim][32] */
-    float values[CPU_KEYS * MAX_HEAD_DIM];
-    uint16_t pairs[CPU_NR * MAX_HEAD_DIM]; /* a panel of 32 keys: [head_dim / 2][32][2] */
+    float q[TASK_ROWS * ATTENTION_HEAD_DIM];   /* scaled queries, rows of head_dim */
+    float o[TASK_ROWS * ATTENTION_HEAD_DIM];   /* weighted values so far, rows of `width` */
+    float s[TASK_ROWS * CPU_KEYS];             /* scores, then their exponentials */
+    float keys[CPU_KEYS * ATTENTION_HEAD_DIM]; /* panels of 32 keys: [key / 32][head_dim][32] */
+    float values[CPU_KEYS * ATTENTION_HEAD_DIM];
+    uint16_t pairs[CPU_NR * ATTENTION_HEAD_DIM]; /* a panel of 32 keys: [head_dim / 2][32][2] */
     float maximum[TASK_ROWS], sum[TASK_ROWS];
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "attention needs more workspace");
 
-typedef struct attention {
-    const ace_device *dev;
-    const cpu_backend *cpu;
-    ace_mat o, q, k, v;
-    const ace_attention_shape *shape;
-    int64_t width; /* head_dim rounded up to whole panels */
-    int64_t group; /* query heads per key head */
-    bool streamed;
-    int64_t task_kv_heads, task_heads, task_queries, head_blocks, query_blocks;
-} attention;
-
-/* The queries of one key head that a task has: rows are (query, head) pairs, row = base + query * heads + head, so that
- * the rows of a range of queries lie together. */
-typedef struct share {
-    int64_t kv_head, head, heads, query, queries, base;
-} share;
-
-typedef struct range {
-    int64_t first, last; /* inclusive; empty if last < first */
-} range;
-
-/* A block of keys of one key head, and the rows that will be read after it. */
-typedef struct block {
-    int64_t first, count;
-    const void *k, *v, *soon_k, *soon_v;
-} block;
-
-static void *element(ace_mat m, int64_t row, int64_t col)
+/* head_dim rounded up to whole panels */
+static int64_t width_of(const attention *at)
 {
-    return (char *)ace_mat_row(m, row) + (size_t)col * ace_mat_element(m);
-}
-
-/* Keys that a query attends to. */
-static range attended(const attention *at, int64_t query)
-{
-    const ace_attention_shape *shape = at->shape;
-    range keys = {0, at->k.rows - 1};
-    if (shape->mask == ACE_MASK_BAND) {
-        keys.first = cpu_max(0, query - shape->radius);
-        keys.last = cpu_min(keys.last, query + shape->radius);
-    } else if (shape->mask == ACE_MASK_CAUSAL) {
-        keys.last = query + at->k.rows - at->q.rows;
-    }
-    return keys;
+    return cpu_divide_up(at->shape->head_dim, CPU_NR) * CPU_NR;
 }
 
 /* C[rows][32] (+)= A[rows][length] . panel for all rows of a task. */
@@ -88,17 +48,18 @@ static void multiply(const attention *at, float *c, int64_t ldc, const float *a,
     }
 }
 
-static void begin_rows(const attention *at, const share *t, buffers *b)
+static void begin_rows(const attention *at, const attention_share *t, void *own)
 {
+    buffers *b = own;
     const cpu_kernels *kernels = at->cpu->kernels;
     int64_t d = at->shape->head_dim, rows = t->heads * t->queries;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
             float *row = b->q + (t->base + i * t->heads + h) * d;
-            kernels->convert(row, ACE_F32, element(at->q, t->query + i, (t->head + h) * d), at->q.dtype, d);
+            kernels->convert(row, ACE_F32, attention_element(at->q, t->query + i, (t->head + h) * d), at->q.dtype, d);
             kernels->scale(row, ACE_F32, row, at->shape->scale, d);
         }
-    memset(b->o + t->base * at->width, 0, (size_t)(rows * at->width) * sizeof *b->o);
+    memset(b->o + t->base * width_of(at), 0, (size_t)(rows * width_of(at)) * sizeof *b->o);
     for (int64_t r = t->base; r < t->base + rows; r++) {
         b->maximum[r] = -INFINITY;
         b->sum[r] = 0;
@@ -106,16 +67,16 @@ static void begin_rows(const attention *at, const share *t, buffers *b)
 }
 
 /* The task's queries that attend to some key of [first, first + count). For every mask they are consecutive. */
-static range attending(const attention *at, const share *t, int64_t first, int64_t count)
+static attention_range attending(const attention *at, const attention_share *t, int64_t first, int64_t count)
 {
-    range queries = {0, t->queries - 1};
+    attention_range queries = {0, t->queries - 1};
     while (queries.first <= queries.last) {
-        range keys = attended(at, t->query + queries.first);
+        attention_range keys = attention_attended(at, t->query + queries.first);
         if (keys.first < first + count && keys.last >= first) break;
         queries.first++;
     }
     while (queries.last >= queries.first) {
-        range keys = attended(at, t->query + queries.last);
+        attention_range keys = attention_attended(at, t->query + queries.last);
         if (keys.first < first + count && keys.last >= first) break;
         queries.last--;
     }
@@ -127,11 +88,12 @@ static void fetch_rows(ace_mat m, int64_t first, int64_t count, int64_t col, int
 {
     size_t bytes = (size_t)n * ace_mat_element(m);
     for (int64_t row = first; row < cpu_min(first + count, m.rows); row++)
-        for (size_t i = 0; i < bytes; i += 64) __builtin_prefetch((const char *)element(m, row, col) + i, 0, 2);
+        for (size_t i = 0; i < bytes; i += 64)
+            __builtin_prefetch((const char *)attention_element(m, row, col) + i, 0, 2);
 }
 
 /* s[rows][CPU_KEYS] = the products of the rows with the keys of the block. */
-static void multiply_keys(const attention *at, buffers *b, const block *keys, int64_t row, int64_t rows)
+static void multiply_keys(const attention *at, buffers *b, const attention_block *keys, int64_t row, int64_t rows)
 {
     const cpu_kernels *kernels = at->cpu->kernels;
     int64_t d = at->shape->head_dim, stride = at->k.stride;
@@ -153,11 +115,12 @@ static void multiply_keys(const attention *at, buffers *b, const block *keys, in
 }
 
 /* Scores of the block's keys, minus infinity where the mask or the end of the keys forbids. */
-static void score(const attention *at, const share *t, buffers *b, const block *keys, range queries)
+static void score(const attention *at, const attention_share *t, buffers *b, const attention_block *keys,
+                  attention_range queries)
 {
     multiply_keys(at, b, keys, t->base + queries.first * t->heads, (queries.last - queries.first + 1) * t->heads);
     for (int64_t i = queries.first; i <= queries.last; i++) {
-        range seen = attended(at, t->query + i);
+        attention_range seen = attention_attended(at, t->query + i);
         int64_t from = cpu_min(CPU_KEYS, cpu_max(0, seen.first - keys->first));
         int64_t to = cpu_max(from, cpu_min(keys->count, seen.last + 1 - keys->first));
         for (int64_t r = t->base + i * t->heads; r < t->base + (i + 1) * t->heads; r++) {
@@ -168,68 +131,101 @@ static void score(const attention *at, const share *t, buffers *b, const block *
     }
 }
 
-static void accumulate_values(const attention *at, const share *t, buffers *b, const block *keys, range queries)
+static void accumulate_values(const attention *at, const attention_share *t, buffers *b, const attention_block *keys,
+                              attention_range queries)
 {
     const cpu_kernels *kernels = at->cpu->kernels;
     int64_t d = at->shape->head_dim, row = t->base + queries.first * t->heads;
     int64_t rows = (queries.last - queries.first + 1) * t->heads;
     for (int64_t r = row; r < row + rows; r++) {
         float factor = kernels->softmax(b->s + r * CPU_KEYS, &b->maximum[r], &b->sum[r]);
-        float *o = b->o + r * at->width;
-        if (factor != 1.0f) kernels->scale(o, ACE_F32, o, factor, at->width);
+        float *o = b->o + r * width_of(at);
+        if (factor != 1.0f) kernels->scale(o, ACE_F32, o, factor, width_of(at));
     }
-    float *o = b->o + row * at->width;
+    float *o = b->o + row * width_of(at);
     const float *s = b->s + row * CPU_KEYS;
     if (at->streamed) {
-        kernels->values_add(o, at->width, s, CPU_KEYS, (int)rows, keys->v, at->v.dtype, at->v.stride, keys->count, d,
+        kernels->values_add(o, width_of(at), s, CPU_KEYS, (int)rows, keys->v, at->v.dtype, at->v.stride, keys->count, d,
                             keys->soon_v);
         return;
     }
     kernels->values_pack(b->values, keys->v, at->v.dtype, at->v.stride, keys->count, CPU_KEYS, d);
-    for (int64_t col = 0; col < at->width; col += CPU_NR)
-        multiply(at, o + col, at->width, s, CPU_KEYS, rows, CPU_KEYS, b->values + col * CPU_KEYS, true);
+    for (int64_t col = 0; col < width_of(at); col += CPU_NR)
+        multiply(at, o + col, width_of(at), s, CPU_KEYS, rows, CPU_KEYS, b->values + col * CPU_KEYS, true);
 }
 
-static void store_outputs(const attention *at, const share *t, const buffers *b)
+static void store_outputs(const attention *at, const attention_share *t, void *own)
 {
+    const buffers *b = own;
     int64_t d = at->shape->head_dim;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
             int64_t r = t->base + i * t->heads + h;
             /* a query that attends to nothing gets zeros */
             float factor = b->sum[r] == 0.0f ? 0.0f : 1.0f / b->sum[r];
-            at->cpu->kernels->scale(element(at->o, t->query + i, (t->head + h) * d), at->o.dtype, b->o + r * at->width,
-                                    factor, d);
+            at->cpu->kernels->scale(attention_element(at->o, t->query + i, (t->head + h) * d), at->o.dtype,
+                                    b->o + r * width_of(at), factor, d);
         }
 }
 
+static void add_block(const attention *at, const attention_share *t, void *own, const attention_block *keys)
+{
+    buffers *b = own;
+    attention_range queries = attending(at, t, keys->first, keys->count);
+    if (queries.last < queries.first) return;
+    if (!at->streamed) {
+        int64_t d = at->shape->head_dim;
+        fetch_rows(at->k, keys->first + CPU_KEYS, CPU_KEYS, t->kv_head * d, d);
+        fetch_rows(at->v, keys->first + CPU_KEYS, CPU_KEYS, t->kv_head * d, d);
+    }
+    score(at, t, b, keys, queries);
+    accumulate_values(at, t, b, keys, queries);
+}
+
+static const attention_way in_float32 = {.keys = CPU_KEYS,
+                                         .rows = TASK_ROWS,
+                                         .heads = TASK_HEADS,
+                                         .granularity = 1,
+                                         .few = STREAM_ROWS,
+                                         .begin = begin_rows,
+                                         .add = add_block,
+                                         .finish = store_outputs};
+
+/* ---- tasks ------------------------------------------------------------------------------------------------------- */
+
+static int64_t round_up(int64_t n, int64_t unit)
+{
+    return cpu_divide_up(n, unit) * unit;
+}
+
 /* The same queries of the next key head. */
-static void next_head(const attention *at, share *t)
+static void next_head(const attention *at, attention_share *t)
 {
     t->kv_head++;
     t->head += at->group;
-    t->base += t->heads * t->queries;
+    t->base += round_up(t->heads * t->queries, at->way->granularity);
 }
 
 /* The block of a key head; after it comes the same of the next head, or the next block of the head `then`. */
-static block block_of(const attention *at, int64_t first, int64_t kv_head, bool last, int64_t then)
+static attention_block block_of(const attention *at, int64_t first, int64_t kv_head, bool last, int64_t then)
 {
-    int64_t d = at->shape->head_dim, soon = last ? cpu_min(first + CPU_KEYS, at->k.rows - 1) : first;
+    int64_t d = at->shape->head_dim, size = at->way->keys, soon = last ? cpu_min(first + size, at->k.rows - 1) : first;
     int64_t soon_head = last ? then : kv_head + 1;
-    return (block){.first = first,
-                   .count = cpu_min(CPU_KEYS, at->k.rows - first),
-                   .k = element(at->k, first, kv_head * d),
-                   .v = element(at->v, first, kv_head * d),
-                   .soon_k = element(at->k, soon, soon_head * d),
-                   .soon_v = element(at->v, soon, soon_head * d)};
+    return (attention_block){.first = first,
+                             .count = cpu_min(size, at->k.rows - first),
+                             .k = attention_element(at->k, first, kv_head * d),
+                             .v = attention_element(at->v, first, kv_head * d),
+                             .soon_k = attention_element(at->k, soon, soon_head * d),
+                             .soon_v = attention_element(at->v, soon, soon_head * d)};
 }
 
 /* One block of keys after the other; of each block one key head after the other, as they lie in memory. */
 static void attention_task(void *context, int64_t index, int worker)
 {
     const attention *at = context;
-    buffers *b = cpu_workspace(at->cpu, worker);
-    share begin = {0};
+    const attention_way *way = at->way;
+    void *own = cpu_workspace(at->cpu, worker);
+    attention_share begin = {0};
     begin.query = index % at->query_blocks * at->task_queries;
     begin.queries = cpu_min(at->task_queries, at->q.rows - begin.query);
     index /= at->query_blocks;
@@ -238,47 +234,49 @@ static void attention_task(void *context, int64_t index, int worker)
     begin.head = begin.kv_head * at->group + head_in_group;
     begin.heads = cpu_min(at->task_heads, at->group - head_in_group);
     int64_t end = cpu_min(begin.kv_head + at->task_kv_heads, at->shape->kv_heads);
+    int64_t first = attention_attended(at, begin.query).first;
+    int64_t last = attention_attended(at, begin.query + begin.queries - 1).last;
 
-    for (share t = begin; t.kv_head < end; next_head(at, &t)) begin_rows(at, &t, b);
-    int64_t first = attended(at, begin.query).first, last = attended(at, begin.query + begin.queries - 1).last;
-    for (int64_t key = first / CPU_KEYS * CPU_KEYS; key <= last && !cpu_stopped(at->dev); key += CPU_KEYS)
-        for (share t = begin; t.kv_head < end; next_head(at, &t)) {
-            block keys = block_of(at, key, t.kv_head, t.kv_head + 1 == end, begin.kv_head);
-            range queries = attending(at, &t, key, keys.count);
-            if (queries.last < queries.first) continue;
-            if (!at->streamed) {
-                int64_t d = at->shape->head_dim;
-                fetch_rows(at->k, key + CPU_KEYS, CPU_KEYS, t.kv_head * d, d);
-                fetch_rows(at->v, key + CPU_KEYS, CPU_KEYS, t.kv_head * d, d);
-            }
-            score(at, &t, b, &keys, queries);
-            accumulate_values(at, &t, b, &keys, queries);
+    if (way->enter) way->enter(at);
+    for (attention_share t = begin; t.kv_head < end; next_head(at, &t)) way->begin(at, &t, own);
+    for (int64_t key = first / way->keys * way->keys; key <= last && !cpu_stopped(at->dev); key += way->keys)
+        for (attention_share t = begin; t.kv_head < end; next_head(at, &t)) {
+            attention_block keys = block_of(at, key, t.kv_head, t.kv_head + 1 == end, begin.kv_head);
+            way->add(at, &t, own, &keys);
         }
-    for (share t = begin; t.kv_head < end; next_head(at, &t)) store_outputs(at, &t, b);
+    for (attention_share t = begin; t.kv_head < end; next_head(at, &t)) way->finish(at, &t, own);
+    if (way->leave) way->leave(at);
+}
+
+/* Few queries: neighbouring heads lie side by side; the longer a task's pieces of memory the better, but every thread
+ * must have some. */
+static void share_out_heads(attention *at)
+{
+    const attention_way *way = at->way;
+    at->task_heads = at->group;
+    at->task_queries = at->q.rows;
+    int64_t room = way->rows / round_up(at->task_heads * at->task_queries, way->granularity);
+    at->task_kv_heads = cpu_max(1, cpu_min(at->shape->kv_heads / (2 * at->cpu->threads), room));
 }
 
 void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape)
 {
-    if (shape->head_dim > MAX_HEAD_DIM) {
+    if (shape->head_dim > ATTENTION_HEAD_DIM) {
         ace_fail(&dev->failure, ACE_ERROR_MODEL,
                  "attention heads of %d dimensions are too wide for this program: at most %d", shape->head_dim,
-                 MAX_HEAD_DIM);
+                 ATTENTION_HEAD_DIM);
         return;
     }
     attention at = {.dev = dev, .cpu = cpu_of(dev), .o = o, .q = q, .k = k, .v = v, .shape = shape};
-    at.width = cpu_divide_up(shape->head_dim, CPU_NR) * CPU_NR;
+    at.way = cpu_attention_on_tiles(&at);
+    if (!at.way) at.way = &in_float32;
     at.group = shape->heads / shape->kv_heads;
-    at.streamed = q.rows * at.group <= STREAM_ROWS;
+    at.streamed = q.rows * at.group <= at.way->few;
     if (at.streamed) {
-        /* neighbouring heads lie side by side: the longer a task's pieces of memory the better, but every thread must
-         * have some */
-        at.task_heads = at.group;
-        at.task_queries = q.rows;
-        at.task_kv_heads =
-            cpu_max(1, cpu_min(shape->kv_heads / (2 * at.cpu->threads), TASK_ROWS / (at.task_heads * at.task_queries)));
+        share_out_heads(&at);
     } else {
-        at.task_heads = cpu_min(TASK_HEADS, at.group);
-        at.task_queries = TASK_ROWS / at.task_heads;
+        at.task_heads = cpu_min(at.way->heads, at.group);
+        at.task_queries = at.way->rows / at.task_heads;
         at.task_kv_heads = 1;
     }
     at.head_blocks = cpu_divide_up(at.group, at.task_heads);

@@ -9,7 +9,7 @@
  * summed under another is multiplied by an exact power of two; and it only moves when a score is 2^8 times above it,
  * for float32 has room enough. The sum of a query's weights is that of the weights as rounded to bf16, so that what
  * they are multiplied by adds up to one. */
-#include "device/cpu/kernels.h"
+#include "device/cpu/attention_tiles.h"
 #include "device/cpu/vector.h"
 
 #include <immintrin.h>

@@ -27,5 +27,6 @@ const cpu_kernels cpu_kernels_amx = {
     .mr = 12,
     .gemm_f32 = cpu_gemm_f32_avx512,
     .tiles = &cpu_tiles_amx,
+    .attention_tiles = &cpu_attention_tiles_amx,
     ROW_KERNELS,
 };
