@@ -15,6 +15,10 @@ typedef struct ace_backend_ops {
     /* Fills weight->data (allocated by device.c through alloc) from the reader. */
     bool (*weight_pack)(ace_device *dev, ace_weight *weight, ace_row_reader reader, void *context, ace_error *error);
 
+    /* Bytes of scratch that a product of so many rows with such a weight takes while it runs: pure, also used by the
+     * meter. */
+    size_t (*product_scratch)(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
+
     /* Memory within an allocation that may be given back to the system and comes again when it is touched. */
     void (*discard)(ace_device *dev, void *data, size_t bytes);
     void *(*alloc)(ace_device *dev, size_t bytes, const char *what, ace_error *error);
@@ -22,10 +26,10 @@ typedef struct ace_backend_ops {
 
     void (*upload)(ace_device *dev, ace_mat y, const float *host);
     void (*download)(ace_device *dev, float *host, ace_mat x);
-    /* linear is conv1d with one tap */
+    /* linear is conv1d with one tap; room: product_scratch() bytes */
     void (*conv1d)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
-                   const ace_epilogue *epilogue);
-    void (*linear_silu_mul)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w);
+                   const ace_epilogue *epilogue, void *room);
+    void (*linear_silu_mul)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, void *room);
     void (*snake)(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake);
     void (*rms_norm)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, float eps, ace_mat scale,
                      ace_mat shift);
@@ -51,6 +55,7 @@ struct ace_device {
     char name[96];
     bool meter;
     ace_dtype act;
+    size_t near_bytes;
     const atomic_bool *stop;
     ace_error failure;
     ace_device_stats stats;

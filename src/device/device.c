@@ -60,6 +60,11 @@ bool ace_device_is_meter(const ace_device *dev)
     return dev->meter;
 }
 
+size_t ace_device_near_bytes(const ace_device *dev)
+{
+    return dev->near_bytes;
+}
+
 ace_dtype ace_device_act(const ace_device *dev)
 {
     return dev->act;
@@ -113,6 +118,11 @@ static void count_work(ace_device *dev, double flops, double bytes)
 void ace_meter_repeat(ace_device *dev, double flops, double bytes_moved)
 {
     if (dev->meter) count_work(dev, flops, bytes_moved);
+}
+
+void ace_meter_repeat_loading(ace_device *dev, double bytes_loaded)
+{
+    if (dev->meter) dev->stats.bytes_loaded += bytes_loaded;
 }
 
 static double mat_bytes(ace_mat m)
@@ -284,7 +294,10 @@ ace_dtype ace_weight_stored_dtype(const ace_device *dev, const ace_weight_desc *
     switch (desc->kind) {
     case ACE_WEIGHT_PRODUCT:
     case ACE_WEIGHT_GATED:
-        return dev->act;
+        return desc->form == ACE_FORM_INT8     ? ACE_I8
+               : desc->form == ACE_FORM_INT4   ? ACE_U8
+               : desc->form == ACE_FORM_BLOCKS ? desc->blocks
+                                               : dev->act;
     case ACE_WEIGHT_TABLE:
         return desc->keep_bf16 || dev->act == ACE_BF16 ? ACE_BF16 : ACE_F32;
     case ACE_WEIGHT_VECTOR:
@@ -293,13 +306,32 @@ ace_dtype ace_weight_stored_dtype(const ace_device *dev, const ace_weight_desc *
     return ACE_F32;
 }
 
+/* Whether the form can keep such a weight. */
+static bool form_fits(const ace_weight_desc *d)
+{
+    bool linear = (d->kind == ACE_WEIGHT_PRODUCT || d->kind == ACE_WEIGHT_GATED) && d->taps == 1;
+    switch (d->form) {
+    case ACE_FORM_PLAIN:
+        return true;
+    case ACE_FORM_INT8:
+        return linear;
+    case ACE_FORM_INT4:
+        return linear && d->k % 32 == 0;
+    case ACE_FORM_BLOCKS:
+        return linear &&
+               (d->blocks == ACE_Q8_0 || d->blocks == ACE_Q4_K || d->blocks == ACE_Q5_K || d->blocks == ACE_Q6_K) &&
+               d->k % ace_dtype_block(d->blocks) == 0;
+    }
+    return false;
+}
+
 ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row_reader reader, void *context)
 {
     if (!running(dev)) return NULL;
     /* the bounds keep every product of sizes within 64 bits */
     bool fits = desc->n > 0 && desc->n < INT32_MAX && desc->k > 0 && desc->k < INT32_MAX / 8 && desc->taps > 0 &&
                 desc->k % desc->taps == 0 && (desc->kind != ACE_WEIGHT_VECTOR || desc->k == 1) &&
-                (desc->kind != ACE_WEIGHT_GATED || desc->n % 2 == 0);
+                (desc->kind != ACE_WEIGHT_GATED || desc->n % 2 == 0) && form_fits(desc);
     if (!require(dev, fits, "ace_weight_new", desc->name)) return NULL;
     ace_error *failure = &dev->failure;
     ace_weight *w = ace_calloc(1, sizeof *w, "a weight", failure);
@@ -321,6 +353,7 @@ ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row
         }
     }
     dev->stats.weight_bytes += w->bytes;
+    dev->stats.bytes_loaded += (double)w->bytes;
     raise_peak(dev);
     return w;
 }
@@ -343,6 +376,13 @@ int64_t ace_weight_k(const ace_weight *weight)
     return weight->desc.k;
 }
 
+/* Scratch on top of the stack for the time of a product, which the meter counts, too. */
+static void *product_room(ace_device *dev, const ace_weight *w, int64_t rows)
+{
+    size_t bytes = rows > 0 ? dev->ops->product_scratch(dev, &w->desc, rows) : 0;
+    return bytes > 0 ? push(dev, bytes) : NULL;
+}
+
 /* ---- operations ---------------------------------------------------------------------------------------------- */
 
 static void product(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
@@ -360,7 +400,10 @@ static void product(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, 
     if (running(dev) && fits)
         count_work(dev, 2.0 * (double)rows * (double)n * (double)k,
                    (double)w->bytes + mat_bytes(x) + mat_bytes(y) + mat_bytes(e->residual) + mat_bytes(e->act));
-    if (proceed(dev, fits, name, rows)) dev->ops->conv1d(dev, y, x, w, conv, e);
+    size_t mark = ace_scratch_mark(dev);
+    void *room = fits ? product_room(dev, w, rows) : NULL;
+    if (proceed(dev, fits, name, rows)) dev->ops->conv1d(dev, y, x, w, conv, e, room);
+    ace_scratch_release(dev, mark);
 }
 
 void ace_linear(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_epilogue *epilogue)
@@ -387,7 +430,10 @@ void ace_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight
     if (fits)
         count_work(dev, 2.0 * (double)y.rows * (double)w->desc.n * (double)w->desc.k,
                    (double)w->bytes + mat_bytes(x) + mat_bytes(y));
-    if (proceed(dev, fits, "ace_linear_silu_mul", y.rows)) dev->ops->linear_silu_mul(dev, y, x, w);
+    size_t mark = ace_scratch_mark(dev);
+    void *room = fits ? product_room(dev, w, y.rows) : NULL;
+    if (proceed(dev, fits, "ace_linear_silu_mul", y.rows)) dev->ops->linear_silu_mul(dev, y, x, w, room);
+    ace_scratch_release(dev, mark);
 }
 
 void ace_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake)

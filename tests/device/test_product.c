@@ -1,80 +1,7 @@
 /* Linear layers and convolutions: against double precision, and against themselves cut up differently. */
-#include "device_test.h"
+#include "epilogue_test.h"
 
 enum { SCRATCH = 64 << 20 };
-
-/* ---- the reference ------------------------------------------------------------------------------------------- */
-
-typedef struct epilogue_case {
-    host_weight bias, alpha, inv_beta;
-    fenced gate, residual, act;
-    bool silu, store, has_bias, has_gate, has_residual, has_snake;
-} epilogue_case;
-
-typedef struct expected {
-    double y, act;                   /* before rounding to the stored type */
-    double tolerance, act_tolerance; /* of the arithmetic */
-} expected;
-
-static double silu(double z)
-{
-    return z / (1 + exp(-z));
-}
-
-/* p: the sum; magnitude: the sum of the absolute products, k of them. */
-static expected finish(const epilogue_case *e, double p, double magnitude, int64_t k, int64_t m, int64_t n,
-                       int64_t cols)
-{
-    double tolerance = 0x1p-24 * (8 + 2 * sqrt((double)k)) * magnitude + 1e-30;
-    if (e->has_bias) p += e->bias.values[n];
-    if (e->silu) {
-        p = silu(p);
-        tolerance = 1.2 * tolerance + 4e-7 * fabs(p);
-    }
-    if (e->has_gate) {
-        p *= e->gate.host[n];
-        tolerance *= fabs((double)e->gate.host[n]);
-    }
-    if (e->has_residual) p += e->residual.host[m * cols + n];
-    tolerance += 2e-7 * (fabs(p) + 1);
-    expected result = {.y = p, .act = p, .tolerance = tolerance, .act_tolerance = tolerance};
-    if (e->has_snake) {
-        double a = e->alpha.values[n], b = e->inv_beta.values[n], s = sin(a * p);
-        result.act = p + s * s * b;
-        result.act_tolerance = tolerance * (1 + fabs(a * b)) + 1e-6 * (fabs(b) + fabs(p) + fabs(a * p * b));
-    }
-    return result;
-}
-
-static epilogue_case random_epilogue(ace_device *dev, random_state *r, int64_t rows, int64_t cols, unsigned bits)
-{
-    epilogue_case e = {.has_bias = bits & 1,
-                       .silu = bits & 2,
-                       .has_gate = bits & 4,
-                       .has_residual = bits & 8,
-                       .has_snake = bits & 16,
-                       .store = !(bits & 16) || (bits & 32)};
-    if (e.has_bias) e.bias = make_weight(dev, r, ACE_WEIGHT_VECTOR, cols, 1, 1, -2, 2);
-    if (e.has_gate) e.gate = fence(dev, r, ACE_F32, 1, cols, -2, 2);
-    if (e.has_residual) e.residual = fence(dev, r, ACE_F32, rows, cols, -2, 2);
-    if (e.has_snake) {
-        e.alpha = make_weight(dev, r, ACE_WEIGHT_VECTOR, cols, 1, 1, 0.1f, 3);
-        e.inv_beta = make_weight(dev, r, ACE_WEIGHT_VECTOR, cols, 1, 1, 0.1f, 3);
-        e.act = fence(dev, r, (bits & 64) ? ACE_F32 : ace_device_act(dev), rows, cols, 0, 0);
-    }
-    return e;
-}
-
-static void drop_epilogue(ace_device *dev, epilogue_case *e)
-{
-    if (e->has_bias) drop_weight(dev, &e->bias);
-    if (e->has_gate) free(e->gate.host);
-    if (e->has_residual) free(e->residual.host);
-    if (!e->has_snake) return;
-    drop_weight(dev, &e->alpha);
-    drop_weight(dev, &e->inv_beta);
-    free(e->act.host);
-}
 
 /* Runs conv1d (or linear) with the epilogue and compares every element. */
 static void check_product(ace_device *dev, random_state *r, int64_t rows, int64_t x_rows, int64_t channels, int64_t n,
@@ -86,13 +13,8 @@ static void check_product(ace_device *dev, random_state *r, int64_t rows, int64_
     fenced x = fence(dev, r, ace_device_act(dev), x_rows, channels, -1, 1);
     epilogue_case e = random_epilogue(dev, r, rows, n, bits);
     fenced y = fence(dev, r, (bits & 128) ? ace_device_act(dev) : ACE_F32, rows, n, 0, 0);
-    ace_snake_weights snake = {e.alpha.w, e.inv_beta.w};
-    ace_epilogue epilogue = {.bias = e.bias.w,
-                             .silu = e.silu,
-                             .gate = e.gate.mat,
-                             .residual = e.residual.mat,
-                             .snake = e.has_snake ? &snake : NULL,
-                             .act = e.act.mat};
+    ace_snake_weights snake;
+    ace_epilogue epilogue = epilogue_of(&e, &snake);
     ace_mat stored = e.store ? y.mat : (ace_mat){.dtype = y.mat.dtype};
     if (conv)
         ace_conv1d(dev, stored, x.mat, w.w, conv, &epilogue);
@@ -113,12 +35,7 @@ static void check_product(ace_device *dev, random_state *r, int64_t rows, int64_
                     magnitude += fabs(p);
                 }
             }
-            expected want = finish(&e, sum, magnitude, k, m, o, n);
-            if (e.store)
-                check_close("y", m, o, y.host[m * n + o], want.y, want.tolerance + storing(want.y, y.mat.dtype));
-            if (e.has_snake)
-                check_close("act", m, o, e.act.host[m * n + o], want.act,
-                            want.act_tolerance + storing(want.act, e.act.mat.dtype));
+            check_element(&e, &y, finish(&e, sum, sum_tolerance(magnitude, k), m, o, n), m, o);
         }
     free(x.host);
     free(y.host);

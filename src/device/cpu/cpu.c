@@ -79,6 +79,7 @@ static const ace_backend_ops cpu_ops = {
     .close = cpu_close,
     .weight_bytes = cpu_weight_bytes,
     .weight_pack = cpu_weight_pack,
+    .product_scratch = cpu_product_scratch,
     .discard = cpu_discard,
     .alloc = cpu_alloc,
     .free = cpu_free,

@@ -61,6 +61,18 @@ const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_dtype precision, ace_erro
 size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc);
 bool cpu_weight_pack(ace_device *dev, ace_weight *weight, ace_row_reader reader, void *context, ace_error *error);
 
+/* What a thread that packs knows. */
+typedef struct cpu_packing cpu_packing;
+/* Rows of the canonical matrix; false when packing has failed. */
+bool cpu_packing_read(cpu_packing *p, int64_t first, int64_t count, ace_dtype dtype, void *rows);
+bool cpu_packing_fail(cpu_packing *p, const ace_error *error);
+
+/* quantise.c: bytes of a panel of a weight whose form is not PLAIN, and making panel number `panel` of it. False when
+ * packing has failed. */
+size_t cpu_quantised_panel_bytes(const ace_weight_desc *desc);
+bool cpu_quantise_panel(cpu_packing *p, const cpu_backend *cpu, const ace_weight_desc *desc, int64_t panel, void *data,
+                        int worker);
+
 /* Bytes of one panel of a packed PRODUCT or GATED weight, and columns of the product in it. */
 size_t cpu_panel_bytes(const cpu_backend *cpu, ace_dtype dtype, int64_t k, int taps);
 static inline int64_t cpu_panel_cols(ace_weight_kind kind)
@@ -80,10 +92,14 @@ typedef struct cpu_product {
 
 void cpu_multiply_tiles(ace_device *dev, const cpu_product *product);
 
+/* product_int8.c: the product with a weight in the form INT8. `room`: cpu_product_scratch() bytes. */
+void cpu_multiply_int8(ace_device *dev, const cpu_product *product, void *room);
+size_t cpu_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
+
 /* The operations, as in backend.h. */
 void cpu_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
-                const ace_epilogue *epilogue);
-void cpu_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w);
+                const ace_epilogue *epilogue, void *room);
+void cpu_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, void *room);
 void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape);
 void cpu_upload(ace_device *dev, ace_mat y, const float *host);
 void cpu_download(ace_device *dev, float *host, ace_mat x);

@@ -91,13 +91,36 @@ static void copy_block(const product *p, const chunk *k, int64_t first, int64_t 
         }
 }
 
+/* Whether the weights are in 4 bits or blocks. */
+static bool is_expanded(const product *p)
+{
+    return p->w->desc.form != ACE_FORM_PLAIN;
+}
+
+static void expand_chunk(const product *p, void *panel, const void *stored, const chunk *k)
+{
+    ace_dtype blocks = p->w->dtype;
+    int64_t parts = blocks == ACE_U8 ? 1 : ace_dtype_block(blocks) / CPU_EXPAND;
+    size_t block_bytes = CPU_NR * (blocks == ACE_U8 ? CPU_INT4_BYTES : ace_dtype_block_bytes(blocks));
+    cpu_expanded to = p->multiplied == ACE_BF16 ? CPU_EXPANDED_PAIRS
+                      : p->x.dtype == ACE_BF16  ? CPU_EXPANDED_ROUNDED
+                                                : CPU_EXPANDED_F32;
+    for (int64_t i = 0; i < k->channels / CPU_EXPAND; i++)
+        p->cpu->kernels->quantised->expand(
+            (char *)panel + (size_t)(i * CPU_EXPAND * CPU_NR) * ace_dtype_block_bytes(p->multiplied), to, blocks,
+            (const uint8_t *)stored + (size_t)(i / parts) * block_bytes, (int)(i % parts));
+}
+
 /* Adds the products of one chunk and one panel to the sums of all rows of the block. */
 static void multiply_chunk(const product *p, buffers *own, int64_t panel, float *c, int64_t rows, const chunk *k)
 {
     const cpu_kernels *kernels = p->cpu->kernels;
     const char *stored = (const char *)p->w->data + (size_t)panel * p->panel_bytes + k->at;
     const void *b = stored;
-    if (p->multiplied != p->w->dtype) {
+    if (is_expanded(p)) {
+        expand_chunk(p, own->b, b, k);
+        b = own->b;
+    } else if (p->multiplied != p->w->dtype) {
         kernels->expand(own->b, b, k->taps, k->channels);
         b = own->b;
     }
@@ -127,10 +150,11 @@ static bool next_chunk(const product *p, chunk *k)
     }
     k->taps = (int)cpu_min(taps_at_once, p->w->desc.taps - k->tap);
     k->channels = cpu_min(CPU_KC, p->channels - k->channel);
-    k->stored = p->w->dtype == ACE_BF16 ? (k->channels + 1) / 2 * 2 : k->channels;
+    k->stored = p->w->dtype == ACE_F32 ? k->channels : (k->channels + 1) / 2 * 2;
     k->length = k->taps * (p->multiplied == ACE_BF16 ? k->stored : k->channels);
     k->at = at;
-    k->bytes = (size_t)(k->taps * k->stored * CPU_NR) * ace_dtype_block_bytes(p->w->dtype);
+    k->bytes = is_expanded(p) ? p->panel_bytes * (size_t)k->channels / (size_t)p->channels
+                              : (size_t)(k->taps * k->stored * CPU_NR) * ace_dtype_block_bytes(p->w->dtype);
     return true;
 }
 
@@ -184,14 +208,19 @@ static void few_rows_task(void *context, int64_t index, int worker)
 
 static bool few_rows(const product *p)
 {
-    return p->multiplied != p->w->dtype && p->w->desc.taps == 1 && p->rows <= FEW_ROWS &&
+    return !is_expanded(p) && p->multiplied != p->w->dtype && p->w->desc.taps == 1 && p->rows <= FEW_ROWS &&
            p->rows * p->channels <= BLOCK_ROWS * CPU_KC;
 }
 
 static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_conv *conv, int64_t rows,
-                     const cpu_epilogue *epilogue)
+                     const cpu_epilogue *epilogue, void *room)
 {
     const cpu_backend *cpu = cpu_of(dev);
+    if (w->desc.form == ACE_FORM_INT8) {
+        cpu_multiply_int8(dev, &(cpu_product){.x = x, .w = w, .conv = *conv, .rows = rows, .epilogue = *epilogue},
+                          room);
+        return;
+    }
     if (cpu->kernels->tiles && w->dtype == ACE_BF16) {
         cpu_multiply_tiles(dev, &(cpu_product){.x = x, .w = w, .conv = *conv, .rows = rows, .epilogue = *epilogue});
         return;
@@ -205,7 +234,8 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
         .x = x,
         .conv = *conv,
         .w = w,
-        .panel_bytes = cpu_panel_bytes(cpu, w->dtype, w->desc.k, w->desc.taps),
+        .panel_bytes = w->desc.form == ACE_FORM_PLAIN ? cpu_panel_bytes(cpu, w->dtype, w->desc.k, w->desc.taps)
+                                                      : cpu_quantised_panel_bytes(&w->desc),
         .channels = w->desc.k / w->desc.taps,
         .rows = rows,
         .panel_cols = cpu_panel_cols(w->desc.kind),
@@ -225,7 +255,8 @@ static const float *vector(const ace_weight *w)
     return w ? w->data : NULL;
 }
 
-void cpu_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv, const ace_epilogue *e)
+void cpu_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv, const ace_epilogue *e,
+                void *room)
 {
     cpu_epilogue epilogue = {
         .bias = vector(e->bias),
@@ -237,11 +268,11 @@ void cpu_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, cons
         .residual = e->residual,
         .act = e->act,
     };
-    multiply(dev, x, w, conv, y.rows ? y.rows : e->act.rows, &epilogue);
+    multiply(dev, x, w, conv, y.rows ? y.rows : e->act.rows, &epilogue, room);
 }
 
-void cpu_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w)
+void cpu_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, void *room)
 {
     static const ace_conv linear = {.stride = 1, .dilation = 1};
-    multiply(dev, x, w, &linear, y.rows, &(cpu_epilogue){.gated = true, .y = y});
+    multiply(dev, x, w, &linear, y.rows, &(cpu_epilogue){.gated = true, .y = y}, room);
 }

@@ -7,6 +7,7 @@
 #define ACE_DEVICE_CPU_KERNELS_H
 
 #include "device/cpu/attention_tiles.h"
+#include "device/cpu/quantised.h"
 #include "device/device.h"
 
 enum {
@@ -78,6 +79,9 @@ typedef struct cpu_kernels {
     cpu_gemm_kernel *gemm_pairs;
     /* Expands `taps` times `length` bf16 values per column, packed in pairs, to the float32 form of a panel. */
     void (*expand)(float *panel, const uint16_t *pairs, int taps, int64_t length);
+
+    const cpu_quantised *quantised;
+    const cpu_int8 *int8;
 
     /* Applies `e` to the tile c[rows][32] whose corner is (row, col) of the product; col counts columns of y, `cols` of
      * which exist in this panel. */

@@ -6,6 +6,7 @@
 #include "device/cpu/vector.h"
 
 #include "device/cpu/few_rows_template.h"
+#include "device/cpu/quantised_template.h"
 
 static inline __attribute__((always_inline)) vf snake(vf x, const float *alpha, const float *inv_beta, int64_t n)
 {
@@ -246,4 +247,5 @@ static float softmax_row(float *s, float *maximum, float *sum)
     .expand = expand_panel, .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row,    \
     .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, \
     .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row,   \
-    .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add
+    .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add,    \
+    .quantised = &quantised_kernels, .int8 = &cpu_int8_generic

@@ -39,12 +39,13 @@ static int64_t panel_count(const ace_weight_desc *d)
 size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc)
 {
     ace_dtype dtype = ace_weight_stored_dtype(dev, desc);
+    if (desc->form != ACE_FORM_PLAIN) return (size_t)panel_count(desc) * cpu_quantised_panel_bytes(desc);
     if (is_packed(desc->kind))
         return (size_t)panel_count(desc) * cpu_panel_bytes(cpu_of(dev), dtype, desc->k, desc->taps);
     return (size_t)desc->n * (size_t)desc->k * ace_dtype_block_bytes(dtype);
 }
 
-typedef struct packing {
+struct cpu_packing {
     const cpu_backend *cpu;
     ace_weight *w;
     ace_row_reader reader;
@@ -53,14 +54,18 @@ typedef struct packing {
     atomic_bool failed;
     pthread_mutex_t lock; /* of the error */
     ace_error error;
-} packing;
+};
 
-static bool read_rows(packing *p, int64_t first, int64_t count, void *rows)
+bool cpu_packing_read(cpu_packing *p, int64_t first, int64_t count, ace_dtype dtype, void *rows)
 {
     ace_error error = {0};
-    if (p->reader(p->context, first, count, p->w->dtype, rows, &error)) return true;
+    return p->reader(p->context, first, count, dtype, rows, &error) || cpu_packing_fail(p, &error);
+}
+
+bool cpu_packing_fail(cpu_packing *p, const ace_error *error)
+{
     pthread_mutex_lock(&p->lock);
-    if (p->error.status == ACE_OK) p->error = error;
+    if (p->error.status == ACE_OK) p->error = *error;
     if (p->error.status == ACE_OK) ace_fail(&p->error, ACE_ERROR_IO, "a weight cannot be read");
     pthread_mutex_unlock(&p->lock);
     atomic_store(&p->failed, true);
@@ -96,7 +101,7 @@ static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int6
 
 /* Reads rows [first, first + count) into the panel's columns from `column` on, as many at a time as the workspace
  * holds. */
-static bool pack_columns(packing *p, void *panel, int column, int64_t first, int64_t count, int worker)
+static bool pack_columns(cpu_packing *p, void *panel, int column, int64_t first, int64_t count, int worker)
 {
     const ace_weight_desc *d = &p->w->desc;
     void *rows = cpu_workspace(p->cpu, worker);
@@ -104,7 +109,7 @@ static bool pack_columns(packing *p, void *panel, int column, int64_t first, int
     int64_t at_once = CPU_WORKSPACE / (d->k * (int64_t)ace_dtype_block_bytes(p->w->dtype));
     for (int64_t done = 0; done < count; done += at_once) {
         int64_t now = cpu_min(at_once, count - done);
-        if (!read_rows(p, first + done, now, rows)) return false;
+        if (!cpu_packing_read(p, first + done, now, p->w->dtype, rows)) return false;
         if (p->w->dtype == ACE_BF16)
             scatter_bf16(panel, column + (int)done, rows, now, d->k, d->taps, pairs);
         else
@@ -115,9 +120,14 @@ static bool pack_columns(packing *p, void *panel, int column, int64_t first, int
 
 static void panel_task(void *context, int64_t index, int worker)
 {
-    packing *p = context;
+    cpu_packing *p = context;
     if (atomic_load(&p->failed)) return;
     const ace_weight_desc *d = &p->w->desc;
+    if (d->form != ACE_FORM_PLAIN) {
+        cpu_quantise_panel(p, p->cpu, d, index, (char *)p->w->data + (size_t)index * cpu_quantised_panel_bytes(d),
+                           worker);
+        return;
+    }
     size_t bytes = cpu_panel_bytes(p->cpu, p->w->dtype, d->k, d->taps);
     char *panel = (char *)p->w->data + (size_t)index * bytes;
     int64_t columns = cpu_panel_cols(d->kind), features = d->kind == ACE_WEIGHT_GATED ? d->n / 2 : d->n;
@@ -129,21 +139,22 @@ static void panel_task(void *context, int64_t index, int worker)
 
 static void rows_task(void *context, int64_t index, int worker)
 {
-    packing *p = context;
+    cpu_packing *p = context;
     (void)worker;
     if (atomic_load(&p->failed)) return;
     int64_t first = index * p->rows_per_task, count = cpu_min(p->rows_per_task, p->w->desc.n - first);
     size_t row = (size_t)p->w->desc.k * ace_dtype_block_bytes(p->w->dtype);
-    read_rows(p, first, count, (char *)p->w->data + (size_t)first * row);
+    cpu_packing_read(p, first, count, p->w->dtype, (char *)p->w->data + (size_t)first * row);
 }
 
 bool cpu_weight_pack(ace_device *dev, ace_weight *w, ace_row_reader reader, void *context, ace_error *error)
 {
     int64_t row = w->desc.k * (int64_t)ace_dtype_block_bytes(w->dtype);
-    if (is_packed(w->desc.kind) && row > CPU_WORKSPACE)
+    bool wide = w->desc.form == ACE_FORM_PLAIN ? row > CPU_WORKSPACE : w->desc.k > CPU_INT8_MOST_K;
+    if (is_packed(w->desc.kind) && wide)
         return ace_fail(error, ACE_ERROR_MODEL, "a weight with rows of %lld values is too wide for this program",
                         (long long)w->desc.k);
-    packing p = {.cpu = cpu_of(dev), .w = w, .reader = reader, .context = context};
+    cpu_packing p = {.cpu = cpu_of(dev), .w = w, .reader = reader, .context = context};
     pthread_mutex_init(&p.lock, NULL);
     if (is_packed(w->desc.kind)) {
         cpu_run(dev, panel_count(&w->desc), panel_task, &p);

@@ -16,7 +16,14 @@ static size_t meter_weight_bytes(const ace_device *dev, const ace_weight_desc *d
     return like->ops->weight_bytes(like, desc);
 }
 
-static const ace_backend_ops meter_ops = {.close = meter_close, .weight_bytes = meter_weight_bytes};
+static size_t meter_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows)
+{
+    const ace_device *like = dev->backend;
+    return like->ops->product_scratch(like, desc, rows);
+}
+
+static const ace_backend_ops meter_ops = {
+    .close = meter_close, .weight_bytes = meter_weight_bytes, .product_scratch = meter_product_scratch};
 
 ace_device *ace_meter_open(const ace_device *like, ace_error *error)
 {
@@ -26,6 +33,7 @@ ace_device *ace_meter_open(const ace_device *like, ace_error *error)
     snprintf(dev->name, sizeof dev->name, "meter for %.80s", like->name);
     dev->meter = true;
     dev->act = like->act;
+    dev->near_bytes = like->near_bytes;
     dev->stats.workspace = like->stats.workspace;
     dev->scratch_limit = SIZE_MAX;
     dev->backend = (void *)(uintptr_t)like;

@@ -1,0 +1,78 @@
+/* quantised.h - weights in 8 and 4 bits and in GGUF's blocks: how they lie in memory, and the inner loops for them.
+ *
+ * INT8. A panel of 32 columns is int8 [slabs][16][32][4]: slabs of 64 values of k (zeros past its end), in which four
+ * neighbours along k lie side by side, as the processors' products of bytes want them. Behind it: float scale[32] and
+ * int32 offset[32], which is 128 times the sum of the column. Rows of x are quantised to int8 too and stored 128
+ * higher, as the unsigned bytes that those products take: the sums come out too high by just the offset.
+ *
+ * INT4 and BLOCKS. A panel is [blocks of k][bytes of a block][32 columns]: byte i of the blocks of all columns side by
+ * side, so that loops go along the columns whatever the format. A block of INT4 is 18 bytes for 32 values: the scale
+ * as bf16, then byte i with value 2i + 8 in its low half and value 2i + 1 + 8 in its high half. A kernel for products
+ * never sees this: 32 values of k at a time are expanded to what it multiplies. */
+#ifndef ACE_DEVICE_CPU_QUANTISED_H
+#define ACE_DEVICE_CPU_QUANTISED_H
+
+#include "base/dtype.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum {
+    CPU_SLAB = 64,            /* values of k in a slab */
+    CPU_SLAB_BYTES = 64 * 32, /* of a panel of INT8 */
+    CPU_INT8_ZERO = 128,      /* how a zero of x is stored */
+    CPU_INT8_MOST_K = 65536,  /* with more the sums could pass 31 bits: 255 * 127 * k */
+    CPU_EXPAND = 32,          /* values of k that are expanded at a time */
+    CPU_INT4_BYTES = 18       /* of a block of 32 */
+};
+
+static inline int64_t cpu_slabs(int64_t k)
+{
+    return (k + CPU_SLAB - 1) / CPU_SLAB;
+}
+
+/* Behind the values of a panel of INT8. */
+typedef struct cpu_int8_columns {
+    float scale[32];
+    int32_t offset[32];
+} cpu_int8_columns;
+
+/* C[count][32] (+)= A . B over `slabs` slabs, all integers.
+ *   c         rows of 32; overwritten, or added to if `accumulate`
+ *   a         value k of slab s of row i is number s * distance + i * 64 + k: bytes, or int16 if the kernel is `wide`
+ *   count     1 .. rows of the kernel; `wide` and the others alike may read rows up to the next multiple of 16
+ *   b         the panel's first slab
+ *   soon      memory that will be read before long, as much as of b */
+typedef void cpu_int8_kernel(int32_t *c, const void *a, int64_t distance, int count, int64_t slabs, const int8_t *b,
+                             bool accumulate, const char *soon);
+
+typedef struct cpu_int8 {
+    int rows;  /* of a full tile */
+    bool wide; /* x as int16: where the processor has no product of bytes that keeps all bits */
+    cpu_int8_kernel *multiply;
+} cpu_int8;
+
+/* What 32 x 32 expanded weights are written as. ROUNDED: float32 with the values that bf16 has. */
+typedef enum cpu_expanded { CPU_EXPANDED_F32, CPU_EXPANDED_ROUNDED, CPU_EXPANDED_PAIRS } cpu_expanded;
+
+typedef struct cpu_quantised {
+    /* k values become bytes, value by value round(x * (127 / max |x|)) + 128, ties to even; the slabs of 64 are
+     * `distance` values apart, the last one is filled up with zeros. Returns the scale: max |x| / 127; 0 when max |x|
+     * is below 2^-100, NaN when a value is infinite or NaN; both with all bytes zeros. */
+    float (*row)(void *bytes, int64_t distance, bool wide, const void *x, ace_dtype dtype, int64_t k);
+    /* 32 rows of bytes, `stride` apart, become the values of a panel, and their offsets. */
+    void (*pack)(int8_t *panel, int32_t *offset, const uint8_t *rows, int64_t stride, int64_t slabs);
+    /* y = (sums - offset) * column scale * row scale: [rows][32], in place allowed. */
+    void (*rescale)(float *y, const int32_t *sums, int64_t rows, const float *row_scale,
+                    const cpu_int8_columns *columns);
+    /* k values (a multiple of 32) become blocks of INT4; false when one is infinite or NaN. */
+    bool (*groups)(uint8_t *blocks, const float *w, int64_t k);
+    /* Group `part` of 32 values of k of a block, [bytes][32 columns], becomes float [32][32] or pairs [16][32][2].
+     * `blocks` is the type of the block, ACE_U8 for INT4. */
+    void (*expand)(void *panel, cpu_expanded to, ace_dtype blocks, const uint8_t *planes, int part);
+} cpu_quantised;
+
+extern const cpu_int8 cpu_int8_generic;
+
+#endif

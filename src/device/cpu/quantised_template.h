@@ -1,0 +1,454 @@
+/* quantised_template.h - rounding to 8 and 4 bits and back, in the vocabulary of vector.h. Included by rows_template.h.
+ */
+#include "device/cpu/quantised.h"
+
+/* Lanes of int32. The operators of the language work on them. */
+typedef int32_t vi __attribute__((vector_size(4 * VF_LANES)));
+
+#define Q_INLINE static inline __attribute__((always_inline))
+
+/* ---- a few more words -------------------------------------------------------------------------------------------- */
+
+Q_INLINE vi vi_bits(vf v)
+{
+    vi bits;
+    memcpy(&bits, &v, sizeof v);
+    return bits;
+}
+
+Q_INLINE vf vi_as_float(vi bits)
+{
+    vf v;
+    memcpy(&v, &bits, sizeof v);
+    return v;
+}
+
+#if defined(__AVX512F__)
+Q_INLINE vi vi_load_u8(const uint8_t *p)
+{
+    return (vi)_mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+Q_INLINE vi vi_load_i8(const uint8_t *p)
+{
+    return (vi)_mm512_cvtepi8_epi32(_mm_loadu_si128((const __m128i *)p));
+}
+
+Q_INLINE vf vf_from_int(vi v)
+{
+    return _mm512_cvtepi32_ps((__m512i)v);
+}
+
+/* The low bytes, or the low halves, of all lanes. */
+Q_INLINE void vi_store_u8(uint8_t *p, vi v)
+{
+    _mm_storeu_si128((__m128i *)p, _mm512_cvtepi32_epi8((__m512i)v));
+}
+
+Q_INLINE void vi_store_u16(uint16_t *p, vi v)
+{
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16((__m512i)v));
+}
+#elif defined(__AVX2__)
+Q_INLINE vi vi_load_u8(const uint8_t *p)
+{
+    return (vi)_mm256_cvtepu8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+
+Q_INLINE vi vi_load_i8(const uint8_t *p)
+{
+    return (vi)_mm256_cvtepi8_epi32(_mm_loadl_epi64((const __m128i *)p));
+}
+
+Q_INLINE vf vf_from_int(vi v)
+{
+    return _mm256_cvtepi32_ps((__m256i)v);
+}
+
+Q_INLINE __m128i low_halves(vi v)
+{
+    const __m256i order = _mm256_setr_epi8(0, 1, 4, 5, 8, 9, 12, 13, -1, -1, -1, -1, -1, -1, -1, -1, 0, 1, 4, 5, 8, 9,
+                                           12, 13, -1, -1, -1, -1, -1, -1, -1, -1);
+    __m256i halves = _mm256_shuffle_epi8((__m256i)v, order);
+    return _mm_unpacklo_epi64(_mm256_castsi256_si128(halves), _mm256_extracti128_si256(halves, 1));
+}
+
+Q_INLINE void vi_store_u8(uint8_t *p, vi v)
+{
+    __m128i halves = _mm_and_si128(low_halves(v), _mm_set1_epi16(0xff));
+    _mm_storel_epi64((__m128i *)p, _mm_packus_epi16(halves, halves));
+}
+
+Q_INLINE void vi_store_u16(uint16_t *p, vi v)
+{
+    _mm_storeu_si128((__m128i *)p, low_halves(v));
+}
+#else
+Q_INLINE vi vi_load_u8(const uint8_t *p)
+{
+    return (vi){p[0], p[1], p[2], p[3]};
+}
+
+Q_INLINE vi vi_load_i8(const uint8_t *p)
+{
+    return (vi){(int8_t)p[0], (int8_t)p[1], (int8_t)p[2], (int8_t)p[3]};
+}
+
+Q_INLINE vf vf_from_int(vi v)
+{
+    return (vf){(float)v[0], (float)v[1], (float)v[2], (float)v[3]};
+}
+
+Q_INLINE void vi_store_u8(uint8_t *p, vi v)
+{
+    for (int i = 0; i < VF_LANES; i++) p[i] = (uint8_t)v[i];
+}
+
+Q_INLINE void vi_store_u16(uint16_t *p, vi v)
+{
+    for (int i = 0; i < VF_LANES; i++) p[i] = (uint16_t)v[i];
+}
+#endif
+
+/* ---- 8 bits ------------------------------------------------------------------------------------------------------ */
+
+/* Below this the reciprocal of a scale could overflow. */
+static const float TINIEST = 0x1p-100f;
+
+/* max |x|; NaN when a value is infinite or NaN. */
+Q_INLINE float magnitude_of(const void *x, ace_dtype dtype, int64_t k)
+{
+    vf highest = vf_set1(0), lowest = vf_set1(0), bad = vf_set1(0);
+    for (int64_t i = 0; i < k; i += VF_LANES) {
+        vf v = vf_load_as(x, dtype, i, k - i);
+        highest = vf_max(v, highest);
+        lowest = vf_min(v, lowest);
+        bad = vf_fma(v, vf_set1(0), bad);
+    }
+    float up = vf_highest(highest), down = vf_highest(vf_sub(vf_set1(0), lowest));
+    return (up > down ? up : down) + vf_sum(bad);
+}
+
+/* round(v * inverse) + 128 in the low bits: what is added to this number is rounded to an integer, its last bit. */
+Q_INLINE vi byte_of(vf v, vf inverse)
+{
+    return vi_bits(vf_add(vf_mul(v, inverse), vf_set1(0x1.8p23f + CPU_INT8_ZERO)));
+}
+
+Q_INLINE void store_bytes(void *bytes, int64_t at, bool wide, vi v)
+{
+    if (wide)
+        vi_store_u16((uint16_t *)bytes + at, v & 0xff);
+    else
+        vi_store_u8((uint8_t *)bytes + at, v);
+}
+
+Q_INLINE float quantise_as(void *bytes, int64_t distance, bool wide, const void *x, ace_dtype dtype, int64_t k)
+{
+    float magnitude = magnitude_of(x, dtype, k);
+    bool usable = magnitude >= TINIEST;
+    vf inverse = vf_set1(usable ? 127.0f / magnitude : 0);
+    if (!usable) {
+        x = NULL; /* infinity times zero would not be zero */
+    }
+    for (int64_t s = 0; s < k; s += CPU_SLAB, bytes = (char *)bytes + distance * (wide ? 2 : 1))
+        for (int64_t i = 0; i < CPU_SLAB; i += VF_LANES) {
+            vf v = x ? vf_load_as(x, dtype, s + i, k - s - i) : vf_set1(0);
+            store_bytes(bytes, i, wide, byte_of(v, inverse));
+        }
+    return usable ? magnitude / 127.0f : magnitude < TINIEST ? 0 : magnitude;
+}
+
+static float quantise_row(void *bytes, int64_t distance, bool wide, const void *x, ace_dtype dtype, int64_t k)
+{
+    if (dtype == ACE_BF16)
+        return wide ? quantise_as(bytes, distance, true, x, ACE_BF16, k)
+                    : quantise_as(bytes, distance, false, x, ACE_BF16, k);
+    return wide ? quantise_as(bytes, distance, true, x, ACE_F32, k)
+                : quantise_as(bytes, distance, false, x, ACE_F32, k);
+}
+
+/* Four values a lane: VF_LANES rows become columns. The sums of the columns are added up on the way. */
+__attribute__((flatten)) static void pack_quads(int8_t *panel, int32_t *offset, const uint8_t *rows, int64_t stride,
+                                                int64_t slabs)
+{
+    for (int first = 0; first < 32; first += VF_LANES, rows += VF_LANES * stride, panel += 4 * VF_LANES) {
+        vi sums = vi_bits(vf_set1(0));
+        for (int64_t at = 0; at < slabs * CPU_SLAB; at += 4 * VF_LANES) {
+            vf block[VF_LANES];
+            for (int i = 0; i < VF_LANES; i++) memcpy(&block[i], rows + i * stride + at, sizeof block[i]);
+            vf_transpose(block);
+            for (int i = 0; i < VF_LANES; i++) {
+                vi quads = vi_bits(block[i]) ^ (vi)(vi_bits(vf_set1(0)) + (int32_t)0x80808080);
+                sums += ((quads << 24) >> 24) + ((quads << 16) >> 24) + ((quads << 8) >> 24) + (quads >> 24);
+                memcpy(panel + (at / 4 + i) * 4 * 32, &quads, sizeof quads);
+            }
+        }
+        sums *= CPU_INT8_ZERO;
+        memcpy(offset + first, &sums, sizeof sums);
+    }
+}
+
+static void rescale_rows(float *y, const int32_t *sums, int64_t rows, const float *row_scale,
+                         const cpu_int8_columns *columns)
+{
+    for (int64_t r = 0; r < rows; r++)
+        for (int i = 0; i < 32; i += VF_LANES) {
+            vi sum, offset;
+            memcpy(&sum, sums + r * 32 + i, sizeof sum);
+            memcpy(&offset, columns->offset + i, sizeof offset);
+            vf scaled = vf_mul(vf_from_int(sum - offset), vf_load_n(columns->scale + i, VF_LANES));
+            vf_store_n(y + r * 32 + i, vf_mul(scaled, vf_set1(row_scale[r])), VF_LANES);
+        }
+}
+
+/* ---- 4 bits ------------------------------------------------------------------------------------------------------ */
+
+enum { GROUP_VECTORS = CPU_EXPAND / VF_LANES, SCALE_STEP = 1 << 19 /* between two scales of five significant bits */ };
+
+/* w / scale, rounded to what four bits hold. */
+Q_INLINE vf four_bits(vf w, vf inverse)
+{
+    const vf magic = vf_set1(0x1.8p23f);
+    vf q = vf_sub(vf_add(vf_mul(w, inverse), magic), magic);
+    return vf_max(vf_set1(-8), vf_min(vf_set1(7), q));
+}
+
+/* The squared error of a group with this scale. */
+Q_INLINE float group_error(const vf *w, float scale)
+{
+    vf sum = vf_set1(0), inverse = vf_set1(1.0f / scale), s = vf_set1(scale);
+#pragma GCC unroll 8
+    for (int i = 0; i < GROUP_VECTORS; i++) {
+        vf e = vf_fnma(four_bits(w[i], inverse), s, w[i]);
+        sum = vf_fma(e, e, sum);
+    }
+    return vf_sum(sum);
+}
+
+Q_INLINE float scale_of_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* The best of four neighbours: five significant bits near max |w| / 8, of the sign that takes the greatest value to -8.
+ * With so few bits the product with a value of four is exact in bf16. 0 for a group of next to nothing. */
+Q_INLINE float group_scale(const vf *w)
+{
+    vf high = w[0], low = w[0];
+#pragma GCC unroll 8
+    for (int i = 1; i < GROUP_VECTORS; i++) {
+        high = vf_max(w[i], high);
+        low = vf_min(w[i], low);
+    }
+    float up = vf_highest(high), down = vf_highest(vf_sub(vf_set1(0), low)), most = up > down ? up : down;
+    if (!(most >= TINIEST)) return 0;
+    uint32_t sign = up > down ? 0x80000000u : 0, bits;
+    float eighth = most / 8, best = INFINITY, scale = 0;
+    memcpy(&bits, &eighth, sizeof bits);
+    bits = ((bits + SCALE_STEP / 2) & ~(SCALE_STEP - 1u)) - SCALE_STEP;
+    for (uint32_t i = 0; i < 4; i++) {
+        float candidate = scale_of_bits(sign | (bits + i * SCALE_STEP)), error = group_error(w, candidate);
+        if (error < best && fabsf(candidate) < 0x1p125f) { /* -8 times it is finite */
+            best = error;
+            scale = candidate;
+        }
+    }
+    return scale;
+}
+
+static bool quantise_groups(uint8_t *blocks, const float *values, int64_t k)
+{
+    if (!isfinite(magnitude_of(values, ACE_F32, k))) return false;
+    for (int64_t at = 0; at < k; at += CPU_EXPAND, blocks += CPU_INT4_BYTES) {
+        vf w[GROUP_VECTORS];
+        int32_t q[CPU_EXPAND];
+#pragma GCC unroll 8
+        for (int i = 0; i < GROUP_VECTORS; i++) w[i] = vf_load_n(values + at + i * VF_LANES, VF_LANES);
+        float scale = group_scale(w);
+        vf inverse = vf_set1(scale != 0 ? 1.0f / scale : 0);
+#pragma GCC unroll 8
+        for (int i = 0; i < GROUP_VECTORS; i++) {
+            vi bits = vi_bits(vf_add(four_bits(w[i], inverse), vf_set1(0x1.8p23f + 8))) & 15;
+            memcpy(q + i * VF_LANES, &bits, sizeof bits);
+        }
+        uint16_t stored = ace_f32_to_bf16(scale);
+        blocks[0] = (uint8_t)stored;
+        blocks[1] = (uint8_t)(stored >> 8);
+        for (int i = 0; i < CPU_EXPAND / 2; i++) blocks[2 + i] = (uint8_t)(q[2 * i] | q[2 * i + 1] << 4);
+    }
+    return true;
+}
+
+/* ---- expansion --------------------------------------------------------------------------------------------------- */
+
+/* To the nearest bf16, ties to even; v is finite. */
+Q_INLINE vi rounded(vf v)
+{
+    vi bits = vi_bits(v);
+    return (bits + 0x7fff + (vi)((bits >> 16) & 1)) & (int32_t)0xffff0000;
+}
+
+/* Values k and k + 1 (k even, within the group) of VF_LANES columns. `exact`: bf16 has them. */
+Q_INLINE void store_pair(void *panel, cpu_expanded to, bool exact, int k, int col, vf even, vf odd)
+{
+    if (to == CPU_EXPANDED_F32 || (to == CPU_EXPANDED_ROUNDED && exact)) {
+        vf_store_n((float *)panel + k * 32 + col, even, VF_LANES);
+        vf_store_n((float *)panel + (k + 1) * 32 + col, odd, VF_LANES);
+        return;
+    }
+    vi first = exact ? vi_bits(even) : rounded(even), second = exact ? vi_bits(odd) : rounded(odd);
+    if (to == CPU_EXPANDED_PAIRS) {
+        vi pair = ((first >> 16) & 0xffff) | second;
+        memcpy((uint16_t *)panel + (k / 2 * 32 + col) * 2, &pair, sizeof pair);
+        return;
+    }
+    vf_store_n((float *)panel + k * 32 + col, vi_as_float(first), VF_LANES);
+    vf_store_n((float *)panel + (k + 1) * 32 + col, vi_as_float(second), VF_LANES);
+}
+
+/* VF_LANES bytes of plane `i`, from column `col` on. */
+Q_INLINE vi plane(const uint8_t *planes, int i, int col)
+{
+    return vi_load_u8(planes + i * 32 + col);
+}
+
+/* Half precision in two planes. The exponent is moved by a multiplication, which subnormals survive; packing has
+ * refused infinity and NaN. */
+Q_INLINE vf plane_half(const uint8_t *planes, int i, int col)
+{
+    vi bits = plane(planes, i, col) | plane(planes, i + 1, col) << 8;
+    vf magnitude = vf_mul(vi_as_float((bits & 0x7fff) << 13), vf_set1(0x1p112f));
+    return vi_as_float(vi_bits(magnitude) | (bits & 0x8000) << 16);
+}
+
+Q_INLINE void expand_int4(void *panel, cpu_expanded to, const uint8_t *planes)
+{
+    for (int col = 0; col < 32; col += VF_LANES) {
+        vf scale = vi_as_float(plane(planes, 0, col) << 16 | plane(planes, 1, col) << 24);
+        vf eight = vf_mul(scale, vf_set1(8)); /* (q + 8) * scale - 8 * scale: one exact rounding */
+        for (int i = 0; i < CPU_EXPAND / 2; i++) {
+            vi q = plane(planes, 2 + i, col);
+            vf even = vf_sub(vf_mul(vf_from_int(q & 15), scale), eight);
+            vf odd = vf_sub(vf_mul(vf_from_int(q >> 4), scale), eight);
+            store_pair(panel, to, true, 2 * i, col, even, odd);
+        }
+    }
+}
+
+/* Q8_0, 32 values in 34 bytes: half d; int8 q[32].  d * q */
+Q_INLINE void expand_q8_0(void *panel, cpu_expanded to, const uint8_t *planes)
+{
+    for (int col = 0; col < 32; col += VF_LANES) {
+        vf d = plane_half(planes, 0, col);
+        for (int i = 0; i < CPU_EXPAND; i += 2) {
+            const uint8_t *q = planes + (2 + i) * 32 + col;
+            store_pair(panel, to, false, i, col, vf_mul(vf_from_int(vi_load_i8(q)), d),
+                       vf_mul(vf_from_int(vi_load_i8(q + 32)), d));
+        }
+    }
+}
+
+/* Six-bit scale and minimum `part` of the eight that Q4_K and Q5_K keep in 12 bytes. */
+Q_INLINE void scale_and_minimum(const uint8_t *planes, int part, int col, vf *scale, vf *minimum)
+{
+    vi s, m;
+    if (part < 4) {
+        s = plane(planes, part, col) & 63;
+        m = plane(planes, part + 4, col) & 63;
+    } else {
+        vi both = plane(planes, part + 4, col);
+        s = (both & 15) | (plane(planes, part - 4, col) >> 6) << 4;
+        m = both >> 4 | (plane(planes, part, col) >> 6) << 4;
+    }
+    *scale = vf_from_int(s);
+    *minimum = vf_from_int(m);
+}
+
+/* Q4_K, 256 values in 144 bytes: half d, dmin; scales[12]; nibbles q[128]. Q5_K, 176 bytes: between scales and nibbles
+ * fifth bits h[32]. Group j of 32 values: (d * scale_j) * q - (dmin * min_j); even groups are low nibbles, odd groups
+ * high ones; bit j of h[l] is the fifth bit of value l of group j. */
+Q_INLINE void expand_k(void *panel, cpu_expanded to, bool fifth, const uint8_t *planes, int part)
+{
+    const uint8_t *nibbles = planes + ((fifth ? 48 : 16) + 32 * (part / 2)) * 32, *high = planes + 16 * 32;
+    int shift = 4 * (part & 1);
+    for (int col = 0; col < 32; col += VF_LANES) {
+        vf scale, minimum;
+        scale_and_minimum(planes + 4 * 32, part, col, &scale, &minimum);
+        vf ds = vf_mul(plane_half(planes, 0, col), scale), dm = vf_mul(plane_half(planes, 2, col), minimum);
+        for (int i = 0; i < CPU_EXPAND; i += 2) {
+            vi a = plane(nibbles, i, col) >> shift & 15, b = plane(nibbles, i + 1, col) >> shift & 15;
+            if (fifth) {
+                a |= (plane(high, i, col) >> part & 1) << 4;
+                b |= (plane(high, i + 1, col) >> part & 1) << 4;
+            }
+            store_pair(panel, to, false, i, col, vf_sub(vf_mul(ds, vf_from_int(a)), dm),
+                       vf_sub(vf_mul(ds, vf_from_int(b)), dm));
+        }
+    }
+}
+
+/* Q6_K, 256 values in 210 bytes: low nibbles ql[128]; upper two bits qh[64]; int8 scales[16]; half d.
+ * (d * scale) * (q - 32), a scale for 16 values. Each half of 128 values has 64 bytes of ql and 32 of qh; its quarter j
+ * (32 values) takes nibble j / 2 of ql[32 * (j % 2) + l] and bits 2j of qh[l]. */
+Q_INLINE void expand_q6_k(void *panel, cpu_expanded to, const uint8_t *planes, int part)
+{
+    int quarter = part & 3, shift = 4 * (quarter / 2);
+    const uint8_t *low = planes + (64 * (part / 4) + 32 * (quarter & 1)) * 32;
+    const uint8_t *high = planes + (128 + 32 * (part / 4)) * 32, *scales = planes + (192 + 2 * part) * 32;
+    for (int col = 0; col < 32; col += VF_LANES) {
+        vf d = plane_half(planes, 208, col);
+        for (int i = 0; i < CPU_EXPAND; i += 2) {
+            vf scale = vf_mul(d, vf_from_int(vi_load_i8(scales + i / 16 * 32 + col)));
+            vi a = (plane(low, i, col) >> shift & 15) | (plane(high, i, col) >> 2 * quarter & 3) << 4;
+            vi b = (plane(low, i + 1, col) >> shift & 15) | (plane(high, i + 1, col) >> 2 * quarter & 3) << 4;
+            store_pair(panel, to, false, i, col, vf_mul(scale, vf_from_int(a - 32)),
+                       vf_mul(scale, vf_from_int(b - 32)));
+        }
+    }
+}
+
+Q_INLINE void expand_as(void *panel, cpu_expanded to, ace_dtype blocks, const uint8_t *planes, int part)
+{
+    switch (blocks) {
+    case ACE_Q8_0:
+        expand_q8_0(panel, to, planes);
+        break;
+    case ACE_Q4_K:
+        expand_k(panel, to, false, planes, part);
+        break;
+    case ACE_Q5_K:
+        expand_k(panel, to, true, planes, part);
+        break;
+    case ACE_Q6_K:
+        expand_q6_k(panel, to, planes, part);
+        break;
+    default:
+        expand_int4(panel, to, planes);
+    }
+}
+
+static void expand_group(void *panel, cpu_expanded to, ace_dtype blocks, const uint8_t *planes, int part)
+{
+    switch (to) {
+    case CPU_EXPANDED_F32:
+        expand_as(panel, CPU_EXPANDED_F32, blocks, planes, part);
+        break;
+    case CPU_EXPANDED_ROUNDED:
+        expand_as(panel, CPU_EXPANDED_ROUNDED, blocks, planes, part);
+        break;
+    case CPU_EXPANDED_PAIRS:
+        expand_as(panel, CPU_EXPANDED_PAIRS, blocks, planes, part);
+        break;
+    }
+}
+
+static const cpu_quantised quantised_kernels = {
+    .row = quantise_row,
+    .pack = pack_quads,
+    .rescale = rescale_rows,
+    .groups = quantise_groups,
+    .expand = expand_group,
+};
