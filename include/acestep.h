@@ -340,6 +340,24 @@ typedef struct ace_machine_rates {
  * as in ace_engine_info. Takes a block of 512 MiB to read. */
 bool ace_measure_machine(const char *device, int threads, ace_machine_rates *rates, ace_error *error);
 
+/* What a form of the diffusion transformer's layers costs in quality and takes in memory. */
+enum { ACE_QUANTIZATION_STEPS = 8 };
+
+typedef struct ace_quantization_effect {
+    const char *precision, *quantization;  /* "bf16", "int8" */
+    double cosine[ACE_QUANTIZATION_STEPS]; /* of the velocity of each step with the exact one at the same place */
+    double song_cosine;                    /* of the latents after all steps, each run going its own way */
+    size_t weight_bytes;                   /* of the diffusion transformer, all layers loaded */
+    size_t peak_bytes;                     /* with the working memory of one song */
+} ace_quantization_effect;
+
+/* Runs the steps of a turbo song of `duration` seconds (noise as the condition) with the engine's weights in float32,
+ * which is the exact run, then in the engine's precision, with the file's blocks if it has some, and in int8 and int4;
+ * calls `line` with each, the exact one first. Layers are streamed where the memory allowed does not hold them. */
+bool ace_measure_quantization(ace_engine *engine, double duration,
+                              void (*line)(void *user, const ace_quantization_effect *effect), void *user,
+                              ace_error *error);
+
 /* What ace_measure_lm measures. */
 typedef struct ace_measure_lm_options {
     const char *lm;        /* NULL or "0.6B", "1.7B", "4B": the planner's real dimensions, random weights, no files */

@@ -1,5 +1,6 @@
 /* bench.c - acestep bench: what every stage costs at the real model's size. */
 #include "bench_lm.h"
+#include "bench_quantization.h"
 #include "cli.h"
 
 #include <stdio.h>
@@ -10,7 +11,9 @@ typedef struct bench {
     ace_engine_options engine; /* first: the engine's option setters write here */
     ace_request *request;
     ace_measure_lm_options lm; /* of --stage lm; its own options are 0 where they were not given */
-    bool only_lm, json;
+    const char *stage;         /* measured alone; NULL: all */
+    double duration;           /* as given; 0 otherwise */
+    bool json;
 } bench;
 
 static bool set_variant(void *target, const char *value, ace_error *error)
@@ -32,13 +35,21 @@ static bool set_json(void *target, const char *value, ace_error *error)
     {                                                                            \
         return ace_request_set(((bench *)target)->request, #name, value, error); \
     }
-FIELD(duration)
 FIELD(inference_steps)
+
+static bool set_duration(void *target, const char *value, ace_error *error)
+{
+    bench *b = target;
+    b->duration = strtod(value, NULL);
+    return ace_request_set(b->request, "duration", value, error);
+}
 
 static bool set_stage(void *target, const char *value, ace_error *error)
 {
-    if (strcmp(value, "lm") != 0) return cli_misused(error, "--stage cannot be '%.40s': give lm", value);
-    return ((bench *)target)->only_lm = true;
+    if (strcmp(value, "lm") != 0 && strcmp(value, "quantization") != 0)
+        return cli_misused(error, "--stage cannot be '%.40s': give lm or quantization", value);
+    ((bench *)target)->stage = value;
+    return true;
 }
 
 static bool set_count(int *target, const char *name, const char *value, ace_error *error)
@@ -82,7 +93,10 @@ static const cli_option options[] = {
     {"--duration", NULL, "SECONDS", "length of the song (default 30)", set_duration},
     {"--steps", NULL, "N", "diffusion steps (default: the preset, 8)", set_inference_steps},
     {"--batch", NULL, "N", "songs at once (default 1)", set_batch},
-    {"--stage", NULL, "lm", "only the planner: --lm 0.6B (default), 1.7B or 4B, random weights", set_stage},
+    {"--stage", NULL, "NAME",
+     "lm: only the planner, --lm 0.6B (default), 1.7B or 4B, random weights; quantization:\n"
+     "                               how far int8 and int4 are from the exact model, in each step",
+     set_stage},
     {"--prompt", NULL, "N", "with --stage lm: tokens of the prompt (default 1000)", set_prompt},
     {"--codes", NULL, "N", "with --stage lm: codes to write, 5 a second (default 100)", set_codes},
     {"--guidance", NULL, "X", "with --stage lm: 1 is off (default 2)", set_guidance},
@@ -102,6 +116,8 @@ static void print_help(void)
            "    acestep bench --model checkpoints\n"
            "  The planner alone, next to what this machine's memory and multipliers can do:\n"
            "    acestep bench --stage lm --lm 1.7B --batch 2\n"
+           "  What int8 and int4 do to your checkpoint, in songs of 10 s:\n"
+           "    acestep bench --stage quantization --model checkpoints\n"
            "\n");
     cli_print_options(options, OPTIONS);
     cli_print_options(cli_engine_options, cli_engine_option_count);
@@ -187,6 +203,14 @@ static int run_lm(bench *b)
     return bench_lm(o, b->json);
 }
 
+/* The diffusion transformer in all its forms. */
+static int run_quantization(bench *b)
+{
+    b->engine.lm = "none";
+    if (!b->engine.model && !b->engine.synthetic) b->engine.synthetic = "2b";
+    return bench_quantization(&b->engine, b->duration > 0 ? b->duration : 10, b->json);
+}
+
 static int run(bench *b)
 {
     ace_error error = {0};
@@ -234,8 +258,10 @@ int command_bench(int count, char **arguments)
     } else if (help) {
         print_help();
         code = 0;
-    } else if (b.only_lm) {
+    } else if (b.stage && strcmp(b.stage, "lm") == 0) {
         code = run_lm(&b);
+    } else if (b.stage) {
+        code = run_quantization(&b);
     } else if (b.lm.prompt || b.lm.codes || b.lm.guidance != 0) {
         cli_misused(&error, "--prompt, --codes and --guidance go with --stage lm");
         code = cli_fail(&error, b.json);

@@ -108,6 +108,7 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     if (!engine) return NULL;
     engine->warning = options->warning;
     engine->user = options->user;
+    engine->threads = options->threads;
     engine->planner_wanted = !options->lm || strcmp(options->lm, "none") != 0;
     if (options->genres && !(engine->genres = ace_strdup(options->genres, error))) {
         ace_engine_close(engine);

@@ -13,6 +13,7 @@ struct ace_engine {
     ace_tokenizer *tokenizer; /* NULL: synthetic */
     ace_device *dev;
     ace_weight_form form; /* of the DiT's layers */
+    int threads;          /* as asked for */
     pipeline pipeline;
     pipeline_fit fit; /* what was asked for: the most memory that a song may take */
     allowance allowance;
