@@ -64,9 +64,10 @@ typedef struct ace_engine_options {
      * the result of "none" and the memory of the file; without such blocks "none", with a warning. */
     const char *quantization, *lm_quantization;
 
-    int threads;         /* 0: all CPUs this process may use */
-    int vae_window;      /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
-    size_t memory_limit; /* bytes of weights and working memory; 0: none. Costs time, never changes the result. */
+    int threads;              /* 0: all CPUs this process may use */
+    int vae_window;           /* latent frames (1/25 s) decoded at a time; 0: default. Never changes the result. */
+    const char *tier_profile; /* of a pretended card's limits, as in ace_machine_options */
+    size_t memory_limit;      /* bytes of weights and working memory; 0: none. Costs time, never changes the result. */
     void (*warning)(void *user, const char *sentence); /* may be NULL */
     void *user;
 } ace_engine_options;
@@ -303,10 +304,10 @@ typedef struct ace_machine_options {
     const char *device;      /* NULL, "auto", "cpu", "cuda", "cuda:1": whose tier counts */
     const char *gpu_mapping; /* NULL, "auto", "single:1", "dit:0,vae:0,text_encoder:0,lm:1" */
     const char *tiers;       /* file whose values replace built-in ones; NULL: ACESTEP_TIERS, or the user's own file */
-    const char *profile;     /* NULL, "seed" (what is promised), "measured" */
-    const char *tier;        /* NULL: by memory; "tier1" ... "unlimited" */
-    const char *vram;        /* GB of a card to pretend, "8"; NULL: MAX_CUDA_VRAM, or the real memory */
-    bool strict;             /* a broken tiers file is an error, not a warning */
+    const char *profile; /* "seed" (what is promised), "measured"; NULL: ACESTEP_TIER_PROFILE, or as the table says */
+    const char *tier;    /* NULL: by memory; "tier1" ... "unlimited" */
+    const char *vram;    /* GB of a card to pretend, "8"; NULL: MAX_CUDA_VRAM, or the real memory */
+    bool strict;         /* a broken tiers file is an error, not a warning */
     void (*warning)(void *user, const char *sentence); /* may be NULL */
     void *user;
 } ace_machine_options;
@@ -323,6 +324,27 @@ typedef enum ace_report {
 
 /* `language` is "en", "ko", "ja" or "zh"; NULL: that of the environment (LC_ALL, LC_MESSAGES, LANG). Caller frees. */
 char *ace_machine_report(const ace_machine *machine, ace_report kind, const char *language, ace_error *error);
+
+/* A row of the tier table. */
+typedef struct ace_tier {
+    const char *id;           /* "tier4", "unlimited" */
+    double smallest;          /* GiB of the smallest card that belongs to it; 0 for the first tier */
+    const char *lm_models[4]; /* the language models offered, smallest first: "0.6B", "1.7B", NULL */
+    const char *lm_model;     /* the one recommended; NULL: none */
+    bool init_lm;             /* it is started by default */
+    int max_duration[2];      /* seconds: [0] without the language model, [1] with it */
+    int max_batch[2];         /* songs at a time, likewise */
+} ace_tier;
+
+/* The tiers of the profile that holds, from the smallest; false beyond the last. The texts live as long as the
+ * machine. */
+bool ace_machine_tier_at(const ace_machine *machine, int index, ace_tier *result);
+
+/* The tier of a card with exactly that memory. */
+bool ace_machine_tier_of(const ace_machine *machine, double gib, ace_tier *result, ace_error *error);
+
+/* Bytes of memory of the device that computes, and how many of them this program may have now. False while unknown. */
+bool ace_machine_memory(const ace_machine *machine, size_t *total, size_t *available);
 
 /* ---- diagnosis --------------------------------------------------------------------------------------------- */
 

@@ -13,6 +13,7 @@ int command_bench(int count, char **arguments);
 int command_doctor(int count, char **arguments);
 int command_gpu(int count, char **arguments);
 int command_plan(int count, char **arguments);
+int command_tier_test(int count, char **arguments);
 
 /* ---- options ---- */
 

@@ -16,6 +16,7 @@ static const char usage[] =
     "  doctor     check this computer, the model files, and the program itself\n"
     "  plan       show what memory a song would take, stage by stage, and about how long\n"
     "  gpu        show devices, memory, tier, limits and settings\n"
+    "  tier-test  show and measure what each size of memory can do\n"
     "  bench      measure every stage at the real model's size, with random weights\n"
     "  version    print the version\n"
     "\n"
@@ -29,10 +30,15 @@ int main(int count, char **arguments)
     static const struct {
         const char *name;
         int (*run)(int count, char **arguments);
-    } commands[] = {{"generate", command_generate}, {"write", command_write},
-                    {"format", command_format},     {"understand", command_understand},
-                    {"bench", command_bench},       {"doctor", command_doctor},
-                    {"gpu", command_gpu},           {"plan", command_plan}};
+    } commands[] = {{"generate", command_generate},
+                    {"write", command_write},
+                    {"format", command_format},
+                    {"understand", command_understand},
+                    {"bench", command_bench},
+                    {"doctor", command_doctor},
+                    {"gpu", command_gpu},
+                    {"plan", command_plan},
+                    {"tier-test", command_tier_test}};
     if (count < 2 || strcmp(arguments[1], "help") == 0 || strcmp(arguments[1], "--help") == 0 ||
         strcmp(arguments[1], "-h") == 0) {
         fputs(usage, stdout);

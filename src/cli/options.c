@@ -115,6 +115,7 @@ TEXT_OPTION(device)
 TEXT_OPTION(precision)
 TEXT_OPTION(quantization)
 TEXT_OPTION(lm_quantization)
+TEXT_OPTION(tier_profile)
 
 static bool set_threads(void *target, const char *value, ace_error *error)
 {
@@ -153,6 +154,8 @@ const cli_option cli_engine_options[] = {
     {"--lm-quantization", NULL, "KIND", "the same for the planner's layers", set_lm_quantization},
     {"--threads", "-t", "N", "threads (default: all CPUs this process may use)", set_threads},
     {"--memory", NULL, "GB", "keep weights and working memory below this; costs time, same bytes", set_memory},
+    {"--tier-profile", NULL, "NAME", "a pretended card's limits: seed (as promised, default) or measured",
+     set_tier_profile},
     {"--vae-window", NULL, "FRAMES", "latent frames decoded at a time; less memory, same bytes", set_window},
 };
 const size_t cli_engine_option_count = sizeof cli_engine_options / sizeof *cli_engine_options;

@@ -11,7 +11,9 @@ static const double SHARE = 0.95, GIB = 1073741824.0;
 bool allowance_open(allowance *a, const ace_engine_options *options, ace_error *error)
 {
     *a = (allowance){.memory = options->memory_limit, .planner_by_default = true};
-    a->machine = ace_machine_open(&(ace_machine_options){.warning = options->warning, .user = options->user}, error);
+    ace_machine_options machine = {
+        .profile = options->tier_profile, .warning = options->warning, .user = options->user};
+    a->machine = ace_machine_open(&machine, error);
     if (!a->machine) return false;
     const limits_basis *basis = machine_limits_basis(a->machine);
     a->tiered = basis->source == LIMITS_SIMULATED;

@@ -8,10 +8,14 @@ bool arrange_wishes(const ace_engine *engine, const ace_request *asked, bool pla
                     ace_error *error)
 {
     ace_error problem = {0};
-    bool available = engine_has_planner(engine, planned_for, &problem);
-    if (available && !engine->allowance.planner_by_default && !request_bool(asked, FIELD_THINKING, false))
-        available = false;
-    return planning_wishes(asked, available, &problem, wish, error);
+    bool insists = request_bool(asked, FIELD_THINKING, false);
+    bool available = engine_has_planner(engine, planned_for || insists, &problem);
+    if (available && !engine->allowance.planner_by_default && !insists) available = false;
+    if (!planning_wishes(asked, available, &problem, wish, error)) return false;
+    if (planned_for || !wish->metadata || !engine->checkpoint->synthetic) return true;
+    return ace_fail(error, ACE_ERROR_MODEL,
+                    "a planner of random weights writes audio codes and no words: give bpm, keyscale, timesignature and "
+                    "duration, or do without planning (thinking false)");
 }
 
 /* ---- the planner ----------------------------------------------------------------------------------------------- */

@@ -171,7 +171,7 @@ bool engine_has_planner(const ace_engine *engine, bool planned_for, ace_error *p
     if (!problem) problem = &unread;
     return may_use_planner(engine, problem) &&
            (planned_for || !engine->checkpoint->synthetic ||
-            ace_fail(problem, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it cannot write"));
+            ace_fail(problem, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it writes no words"));
 }
 
 planner *engine_planner(ace_engine *engine, ace_error *error)

@@ -30,8 +30,8 @@ struct ace_engine {
 /* Makes sure that engine->hash is known. False when the engine was stopped meanwhile. */
 bool engine_hash(ace_engine *engine, ace_error *error);
 
-/* Whether there is a planner that can write, or at least one whose memory can be `planned_for`; if not, why (`problem`
- * may be NULL). */
+/* Whether there is a planner that can write, or at least one of random weights, which can be `planned_for` and writes
+ * audio codes only; if not, why (`problem` may be NULL). */
 bool engine_has_planner(const ace_engine *engine, bool planned_for, ace_error *problem);
 
 /* The planner, which is opened when it is first asked for. NULL with an error. */

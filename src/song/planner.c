@@ -9,6 +9,9 @@
 #include <math.h>
 #include <stdlib.h>
 
+/* The first audio code of a planner without a tokenizer, and of the official ones (lm.md 2.6). */
+enum { FIRST_CODE = 151669 };
+
 struct planner {
     ace_device *dev;
     const ace_checkpoint *checkpoint;
@@ -156,8 +159,6 @@ bool planner_begin(planner *p, const lm_session_limits *limits, const planner_wa
 {
     static const planner_watch nobody;
     planner_needs needs;
-    if (!p->tokenizer)
-        return ace_fail(error, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it cannot write");
     p->watch = watch ? watch : &nobody;
     p->load = p->plan = (ace_stage_cost){0};
     if (!planner_plan(p, limits, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, error)) return false;
@@ -236,6 +237,10 @@ static lm_write_options options_of(const planner_task *task, lm_stream stream, i
 
 char *planner_write_text(planner *p, const planner_task *task, uint64_t seed, ace_error *error)
 {
+    if (!p->tokenizer) {
+        ace_fail(error, ACE_ERROR_MODEL, "a planner of random weights has no tokenizer, so it writes audio codes only");
+        return NULL;
+    }
     const lm_grammar *grammar = grammar_of(p, task->profile, error);
     lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
     int32_t *tokens = plan ? ace_calloc((size_t)task->max_tokens, sizeof *tokens, "the planner's text", error) : NULL;
@@ -267,9 +272,10 @@ static double allowed_length(const planner *p, double duration)
 }
 
 /* lm.md 4.9. The default profile writes exactly the codes of the plan; the official one may stop before. A song whose
- * length nobody knows ends at the longest. */
+ * length nobody knows ends at the longest. No `plan`: a planner of random weights, which never stops. */
 static int64_t budget_of(const planner *p, const planner_task *task, const lm_grammar_plan *plan)
 {
+    if (!plan) return (int64_t)(allowed_length(p, task->rules.duration) * LM_CODES_PER_SECOND);
     int64_t wanted = lm_grammar_plan_codes(plan), longest = (int64_t)p->options.max_duration * LM_CODES_PER_SECOND;
     if (wanted < 0) return longest;
     if (task->profile == LM_PROFILE_DEFAULT) return wanted;
@@ -277,23 +283,29 @@ static int64_t budget_of(const planner *p, const planner_task *task, const lm_gr
     return wanted < budget ? wanted : budget;
 }
 
+/* The grammar's plan of a task; NULL for a planner of random weights, which writes any codes. */
+static bool plan_of(planner *p, const planner_task *task, lm_grammar_plan **plan, ace_error *error)
+{
+    *plan = NULL;
+    if (!p->tokenizer) return true;
+    const lm_grammar *grammar = grammar_of(p, task->profile, error);
+    if (grammar) *plan = lm_grammar_plan_new(grammar, &task->rules, error);
+    return *plan != NULL;
+}
+
 bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, ace_error *error)
 {
-    if (!p->tokenizer) {
-        *codes = (int64_t)(allowed_length(p, task->rules.duration) * LM_CODES_PER_SECOND);
-        return true;
-    }
-    const lm_grammar *grammar = grammar_of(p, task->profile, error);
-    lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
-    if (plan) *codes = budget_of(p, task, plan);
+    lm_grammar_plan *plan;
+    if (!plan_of(p, task, &plan, error)) return false;
+    *codes = budget_of(p, task, plan);
     lm_grammar_plan_free(plan);
-    return plan != NULL;
+    return true;
 }
 
 /* The codes among the tokens of an item. */
 static bool take_codes(const planner *p, const lm_item *item, song_codes *list, ace_error *error)
 {
-    int32_t first = tokenizer_audio_first(p->tokenizer);
+    int32_t first = p->tokenizer ? tokenizer_audio_first(p->tokenizer) : FIRST_CODE;
     list->codes = ace_calloc((size_t)item->count, sizeof *list->codes, "audio codes", error);
     if (!list->codes) return false;
     for (int64_t i = 0; i < item->count; i++)
@@ -305,6 +317,7 @@ static bool take_codes(const planner *p, const lm_item *item, song_codes *list, 
 /* The memory of a call for several songs. */
 typedef struct choir {
     lm_grammar_item rules[LM_MAX_ITEMS];
+    lm_free_text any_code[LM_MAX_ITEMS]; /* instead, where there is no grammar */
     lm_item items[LM_MAX_ITEMS];
     int32_t *tokens; /* [songs at once][budget] */
 } choir;
@@ -313,12 +326,15 @@ typedef struct choir {
 static bool sing(planner *p, const planner_task *task, const lm_grammar_plan *plan, choir *c, token_count *count,
                  const uint64_t *seeds, int songs, song_codes *lists, ace_error *error)
 {
-    for (int i = 0; i < songs; i++)
+    for (int i = 0; i < songs; i++) {
+        c->any_code[i] = (lm_free_text){{FIRST_CODE, FIRST_CODE + LM_CODES}, -1, false};
         c->items[i] = (lm_item){.prompt = task->prompt->data,
                                 .prompt_count = (int64_t)task->prompt->count,
-                                .constraint = lm_grammar_constraint(&c->rules[i], plan),
+                                .constraint = plan ? lm_grammar_constraint(&c->rules[i], plan)
+                                                   : lm_constraint_free_text(&c->any_code[i]),
                                 .seed = seeds[i],
                                 .tokens = c->tokens + i * count->budget};
+    }
     lm_write_options options = options_of(task, LM_STREAM_CODES, count->budget, count);
     count->items = songs;
     bool ok = lm_write(p->session, c->items, songs, &options, error);
@@ -332,10 +348,10 @@ bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *s
 {
     for (int i = 0; i < songs; i++) lists[i] = (song_codes){0};
     int at_once = task->at_once > 0 && task->at_once < songs ? task->at_once : songs;
-    const lm_grammar *grammar = grammar_of(p, task->profile, error);
-    lm_grammar_plan *plan = grammar ? lm_grammar_plan_new(grammar, &task->rules, error) : NULL;
-    int64_t budget = plan ? budget_of(p, task, plan) : 0;
-    choir *c = plan ? ace_calloc(1, sizeof *c, "the songs' codes", error) : NULL;
+    lm_grammar_plan *plan;
+    if (!plan_of(p, task, &plan, error)) return false;
+    int64_t budget = budget_of(p, task, plan);
+    choir *c = ace_calloc(1, sizeof *c, "the songs' codes", error);
     if (c) c->tokens = ace_calloc((size_t)(at_once * budget), sizeof *c->tokens, "the songs' codes", error);
     bool ok = c && c->tokens;
     token_count count = {.p = p, .unit = "codes", .budget = budget, .total = songs * budget};

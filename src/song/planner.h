@@ -20,8 +20,8 @@ typedef struct planner_options {
 typedef struct planner planner;
 
 /* Opens the tokenizer of the checkpoint's planner; weights are loaded by the first run and kept for the next. The
- * device and the checkpoint must outlive it. A planner of random weights has no tokenizer: what it would take can be
- * planned for, with one token a byte, and a run of it is ACE_ERROR_MODEL. So is a checkpoint without a planner. */
+ * device and the checkpoint must outlive it. A planner of random weights has no tokenizer: it reads one token a byte and
+ * writes audio codes; text of it is ACE_ERROR_MODEL. So is a checkpoint without a planner. */
 planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const planner_options *options,
                       ace_error *error);
 

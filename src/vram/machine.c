@@ -125,7 +125,8 @@ static bool open_at(ace_machine *machine, const ace_machine_options *options, co
                         "the memory to simulate cannot be '%.40s': give a number of GB above 0, such as 8",
                         options->vram);
     if (!load_table(machine, options, places, error)) return false;
-    machine->profile = tiers_find_profile(machine->table, options->profile, error);
+    const char *profile = options->profile ? options->profile : places->variable("ACESTEP_TIER_PROFILE");
+    machine->profile = tiers_find_profile(machine->table, profile && *profile ? profile : NULL, error);
     if (!machine->profile) return false;
     detect_run(places, &machine->detected);
     machine->simulated = simulate_read(places->variable, options->vram);
