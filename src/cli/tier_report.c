@@ -14,12 +14,26 @@ static const char *result_word(const tier_trial *t)
     return words[t->outcome];
 }
 
+/* A short text by value, so that it may stand among the arguments of printf(). */
+typedef struct cell {
+    char s[48];
+} cell;
+
 /* "1.50", or "-" where nothing was measured. */
-static const char *number(double value, char text[32])
+static cell number(double value)
 {
-    snprintf(text, 32, "-");
-    if (value > 0) snprintf(text, 32, "%.2f", value);
-    return text;
+    cell c = {"-"};
+    if (value > 0) snprintf(c.s, sizeof c.s, "%.2f", value);
+    return c;
+}
+
+/* "bf16", "bf16 int8". */
+static cell weights(const tier_trial *t)
+{
+    cell c;
+    bool plain = t->quantization[0] == '\0' || strcmp(t->quantization, "none") == 0;
+    snprintf(c.s, sizeof c.s, "%s%s%s", t->precision, plain ? "" : " ", plain ? "" : t->quantization);
+    return c;
 }
 
 static int songs_of(const tier_trial *t)
@@ -42,15 +56,14 @@ static const char *lm_name(const tier_trial *t)
 
 static void print_trials(const tier_trial *trials, int count)
 {
-    printf("%5s %-9s %-10s %-5s %5s %7s %8s %9s %8s %7s %8s %8s  %s\n", "GB", "tier", "variant", "LM", "songs",
-           "seconds", "planned", "measured", "wall s", "LM s", "DiT s", "VAE s", "result");
+    printf("%5s %-9s %-10s %-5s %5s %7s %8s %9s %8s %7s %7s %8s %8s  %s\n", "GB", "tier", "variant", "LM", "songs",
+           "seconds", "planned", "measured", "wall s", "load s", "LM s", "DiT s", "VAE s", "result");
     for (int i = 0; i < count; i++) {
         const tier_trial *t = &trials[i];
-        char planned[32], measured[32], wall[32], lm[32], dit[32], vae[32];
-        printf("%5s %-9s %-10s %-5.5s %5d %7g %8s %9s %8s %7s %8s %8s  %s", t->size, t->tier,
-               tier_variant_name(t->variant), lm_name(t), songs_of(t), seconds_of(t),
-               number(gib(t->plan.peak), planned), number(gib(t->measured), measured), number(t->seconds, wall),
-               number(t->lm_seconds, lm), number(t->dit, dit), number(t->vae, vae), result_word(t));
+        printf("%5s %-9s %-10s %-5.5s %5d %7g %8s %9s %8s %7s %7s %8s %8s  %s", t->size, t->tier,
+               tier_variant_name(t->variant), lm_name(t), songs_of(t), seconds_of(t), number(gib(t->plan.peak)).s,
+               number(gib(t->measured)).s, number(t->seconds).s, number(t->load).s, number(t->lm_seconds).s,
+               number(t->dit).s, number(t->vae).s, result_word(t));
         if (t->error[0]) printf(": %s", t->error);
         if (t->note[0]) printf(" (%s)", t->note);
         printf("\n");
@@ -75,12 +88,11 @@ static void print_rows(const tier_trial *trials, int count)
         "version | result |\n|---|---|---|---|---|---|---|---|---|---|---|---|\n");
     for (int i = 0; i < count; i++) {
         const tier_trial *t = &trials[i];
-        char planned[32], measured[32], wall[32], lm[32], dit[32], vae[32];
         if (t->variant != TIER_DEFAULT) continue;
         printf("| %s GB | %s | %s, %s | %s | %d x %g s | %s | %s | %s (%s / %s / %s) | ", t->size, t->tier,
-               t->checkpoint, t->precision, lm_name(t), songs_of(t), seconds_of(t), number(gib(t->plan.peak), planned),
-               number(gib(t->measured), measured), number(t->seconds, wall), number(t->lm_seconds, lm),
-               number(t->dit, dit), number(t->vae, vae));
+               t->checkpoint, weights(t).s, lm_name(t), songs_of(t), seconds_of(t), number(gib(t->plan.peak)).s,
+               number(gib(t->measured)).s, number(t->seconds).s, number(t->lm_seconds).s, number(t->dit).s,
+               number(t->vae).s);
         if (tier_succeeded(t)) print_way(t);
         printf(" | %s | %s | %s |\n", t->device, ace_version(), result_word(t));
     }
@@ -202,10 +214,11 @@ static void write_record(FILE *file, const tier_trial *t)
     text_or_null(file, "lm_model", t->lm);
     text_or_null(file, "lm_backend", t->with_lm ? "native" : "");
     fprintf(file,
-            ",\"offload\":%s,\"offload_dit\":%s,\"quantization\":null,\"duration\":%.3f,\"batch_size\":%d,"
+            ",\"offload\":%s,\"offload_dit\":%s,\"duration\":%.3f,\"batch_size\":%d,"
             "\"init_success\":%s,\"gen_success\":%s,\"wall_time\":%.3f",
             truth(p->evicts), truth(p->streams_dit), seconds_of(t), songs_of(t), truth(t->opened),
             ran ? truth(t->outcome == TIER_DONE) : "null", t->seconds);
+    text_or_null(file, "quantization", strcmp(t->quantization, "none") == 0 ? "" : t->quantization);
     text_or_null(file, "error", t->error);
     fprintf(file, ",\"peak_vram_gb\":%.4f,\"lm_time\":%.3f,\"dit_time\":%.3f,\"vae_time\":%.3f", gib(t->measured),
             t->lm_seconds, t->dit, t->vae);

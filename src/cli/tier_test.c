@@ -175,16 +175,16 @@ static void take_over(tier_trial *trial, const tier_trial *from)
 }
 
 /* Estimates are scaled by what the runs so far took. */
-static double seconds_to_come(const tier_trial *trials, int first, int count)
+static double seconds_to_come(const tier_test *test, const tier_trial *trials, int first, int count)
 {
     double estimated = 0, took = 0, left = 0;
     for (int i = 0; i < first; i++) {
-        if (trials[i].outcome != TIER_DONE || tier_is_default_run(&trials[i])) continue;
+        if (trials[i].outcome != TIER_DONE || tier_is_default_run(test, &trials[i])) continue;
         estimated += trials[i].estimate;
         took += trials[i].seconds;
     }
     for (int i = first; i < count; i++)
-        if (trials[i].outcome == TIER_PLANNED && !tier_is_default_run(&trials[i])) left += trials[i].estimate;
+        if (trials[i].outcome == TIER_PLANNED && !tier_is_default_run(test, &trials[i])) left += trials[i].estimate;
     return estimated > 0 ? left * took / estimated : left;
 }
 
@@ -195,7 +195,8 @@ static void announce(const tier_test *test, const tier_trial *trials, int i, int
     if (test->quiet) return;
     fprintf(stderr, "%d of %d: %s GB, %s%s%s, %d song%s of %g s; all that is left takes about %s\n", i + 1, count,
             t->size, tier_variant_name(t->variant), t->with_lm ? ", planner " : "", t->lm, t->plan.batch,
-            t->plan.batch == 1 ? "" : "s", t->plan.duration, cli_minutes(seconds_to_come(trials, i, count), time));
+            t->plan.batch == 1 ? "" : "s", t->plan.duration,
+            cli_minutes(seconds_to_come(test, trials, i, count), time));
 }
 
 /* False when a person stopped it. */
@@ -204,7 +205,7 @@ static bool run_trials(const tier_test *test, tier_trial *trials, int count)
     for (int i = 0; i < count; i++) {
         tier_trial *t = &trials[i];
         if (t->outcome != TIER_PLANNED) continue;
-        if (tier_is_default_run(t)) {
+        if (tier_is_default_run(test, t)) {
             const tier_trial *same = t;
             while (same->variant != TIER_DEFAULT) same--;
             take_over(t, same);

@@ -16,9 +16,16 @@ bool tier_succeeded(const tier_trial *trial)
     return trial->outcome == TIER_PLANNED || trial->outcome == TIER_DONE;
 }
 
-bool tier_is_default_run(const tier_trial *trial)
+/* Whether weights are quantized, which they are only when it is asked for. */
+static bool quantizes(const tier_test *test)
 {
-    return trial->variant == TIER_NO_QUANT || trial->variant == TIER_NO_OFFLOAD;
+    const char *dit = test->engine.quantization, *lm = test->engine.lm_quantization;
+    return (dit && strcmp(dit, "none") != 0) || (lm && strcmp(lm, "none") != 0);
+}
+
+bool tier_is_default_run(const tier_test *test, const tier_trial *trial)
+{
+    return trial->variant == TIER_NO_OFFLOAD || (trial->variant == TIER_NO_QUANT && !quantizes(test));
 }
 
 /* ---- the engine of a trial ------------------------------------------------------------------------------------- */
@@ -70,6 +77,7 @@ static ace_engine *open_engine(const tier_test *test, tier_trial *trial, bool lo
         options.lm = NULL;
     }
     if (!trial->with_lm) options.lm = "none";
+    if (trial->variant == TIER_NO_QUANT) options.quantization = options.lm_quantization = NULL;
     options.warning = loud ? warning : silence;
     options.user = trial;
     if (trial->variant == TIER_BATCH)
@@ -84,6 +92,7 @@ static ace_engine *open_engine(const tier_test *test, tier_trial *trial, bool lo
     snprintf(trial->checkpoint, sizeof trial->checkpoint, "%s", info.checkpoint);
     snprintf(trial->device, sizeof trial->device, "%s", info.device);
     snprintf(trial->precision, sizeof trial->precision, "%s", info.precision);
+    snprintf(trial->quantization, sizeof trial->quantization, "%s", info.quantization);
     if (trial->with_lm && info.lm) snprintf(trial->lm, sizeof trial->lm, "%s", info.lm);
     return engine;
 }
@@ -158,7 +167,7 @@ void tier_plan_trial(const tier_test *test, tier_trial *trial, ace_speed *speed)
         if (error.status != ACE_OK) end_badly(trial, TIER_FAILED, &error);
         return;
     }
-    ace_engine *engine = open_engine(test, trial, !tier_is_default_run(trial), &error);
+    ace_engine *engine = open_engine(test, trial, !tier_is_default_run(test, trial), &error);
     ace_request *request = engine ? make_request(test, trial, &error) : NULL;
     if (request && ace_plan_memory(engine, request, &trial->plan, &error)) {
         ace_error unmeasured = {0}; /* then there are no estimates */
@@ -166,7 +175,7 @@ void tier_plan_trial(const tier_test *test, tier_trial *trial, ace_speed *speed)
         if (speed->flops <= 0) ace_measure_speed(engine, speed, &unmeasured);
         trial->estimate = estimate(&trial->plan, speed);
         if (trial->variant == TIER_NO_OFFLOAD) judge_no_offload(trial);
-        if (trial->variant == TIER_NO_QUANT)
+        if (trial->variant == TIER_NO_QUANT && !quantizes(test))
             snprintf(trial->note, sizeof trial->note, "the same run as default, which quantizes nothing by itself");
     } else {
         end_badly(trial, error.status == ACE_ERROR_MEMORY ? TIER_REFUSED : TIER_FAILED, &error);

@@ -48,7 +48,7 @@ typedef struct tier_trial {
 
     tier_outcome outcome;
     bool opened; /* the engine could be opened */
-    char tier[16], lm[64], checkpoint[128], device[128], precision[16];
+    char tier[16], lm[64], checkpoint[128], device[128], precision[16], quantization[16];
     int limit_batch; /* the tier's own largest */
     ace_memory_plan plan;
     double seconds, load, lm_seconds, condition, dit, vae; /* of the run */
@@ -62,7 +62,7 @@ bool tier_succeeded(const tier_trial *trial);
 
 /* Whether it is what the default does already, where it is possible: the program unloads only what does not fit and
  * quantizes only when it is told to. */
-bool tier_is_default_run(const tier_trial *trial);
+bool tier_is_default_run(const tier_test *test, const tier_trial *trial);
 
 /* Opens the engine as a card of that size would, and plans. `speed` is measured when it is still zero. */
 void tier_plan_trial(const tier_test *test, tier_trial *trial, ace_speed *speed);
