@@ -58,6 +58,10 @@ const char *ace_device_name(const ace_device *dev);
 bool ace_device_is_meter(const ace_device *dev);
 ace_dtype ace_device_act(const ace_device *dev);
 
+/* Bytes in the caches near the cores, more or less: operations one after the other on no more than this do not wait for
+ * memory. */
+size_t ace_device_near_bytes(const ace_device *dev);
+
 /* True while nothing has failed; otherwise false, with the first failure copied to *error. */
 bool ace_device_ok(const ace_device *dev, ace_error *error);
 
@@ -78,6 +82,7 @@ typedef struct ace_device_stats {
     size_t workspace;     /* fixed per-thread workspace, allocated at opening */
     double flops;         /* 2 x multiply-adds of products, attention and convolutions, since opening */
     double bytes_moved;   /* weights and activations read and written by operations, once each */
+    double bytes_loaded;  /* weights made, since opening */
 } ace_device_stats;
 
 ace_device_stats ace_device_get_stats(const ace_device *dev);
@@ -86,6 +91,9 @@ void ace_device_reset_peak(ace_device *dev);
 /* On the meter: counts work that was counted before once more, instead of the same operations on the same sizes at the
  * same height of the stack, which would not raise the peak. Elsewhere nothing. */
 void ace_meter_repeat(ace_device *dev, double flops, double bytes_moved);
+
+/* The same of weights that were made and freed meanwhile. */
+void ace_meter_repeat_loading(ace_device *dev, double bytes_loaded);
 
 /* From now on the device refuses, as ACE_ERROR_MEMORY, what would take weights + scratch_held + workspace beyond
  * `bytes`; 0: no limit. */

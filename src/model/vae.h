@@ -23,9 +23,9 @@ int64_t vae_frames(const vae_config *config, int64_t samples);
 
 /* Windows, in latent frames, that serve each direction well; any window >= 1 gives the same bytes. What neighbouring
  * windows compute twice costs 116 / window percent of the decoder's work and 1162 / window percent of the encoder's,
- * whose context spans 12.7 frames at the audio rate. So the decoder's window keeps the working memory below 96 MiB
- * (official dimensions: 34 frames in F32, 51 in BF16, 3.4 and 2.3 % recomputed), the encoder's below 384 MiB (123 and
- * 192 frames, 9.4 and 6.1 %). */
+ * whose context spans 12.7 frames at the audio rate. So the decoder's window keeps the working memory of what does not
+ * run in pieces below 48 MiB (official dimensions: 67 frames in F32, 101 in BF16, 1.7 and 1.1 % recomputed), the
+ * encoder's below 384 MiB (123 and 192 frames, 9.4 and 6.1 %). */
 int64_t vae_decode_window(const vae_config *config, ace_dtype act);
 int64_t vae_encode_window(const vae_config *config, ace_dtype act);
 

@@ -5,7 +5,10 @@
  *                    h = h + conv2(snake2(conv1(snake1(h))))   three times, dilation 1, 3, 9
  *   samples = conv2(snake1(h))                           48000 rows a second
  *
- * Every snake is the epilogue of the operation before it. */
+ * Every snake is the epilogue of the operation before it.
+ *
+ * Nearly all of the memory traffic is at the last two rates, whose blocks have few channels and many rows. So these run
+ * in pieces of a window that are small enough to stay in the caches near the cores from one operation to the next. */
 #include "base/error.h"
 #include "base/memory.h"
 #include "model/vae_stream.h"
@@ -71,28 +74,65 @@ void vae_decoder_free(vae_decoder *decoder)
 
 /* ---- one window ---------------------------------------------------------------------------------------------- */
 
-/* What decode_window() puts into the buffers. */
-static vae_sizes window_sizes(const vae_decoder *d, const vae_window *window)
+/* Positions of the audio in a piece: what its operations work on is one residual value and two activations of each
+ * channel. */
+static int64_t piece_length(const vae_decoder *d)
+{
+    size_t position = (size_t)d->config.hidden * (4 + 2 * ace_dtype_block_bytes(ace_device_act(d->set.dev)));
+    int64_t fitting = (int64_t)(ace_device_near_bytes(d->set.dev) / position);
+    const int64_t least = 512; /* below, the halos cost more than the caches save */
+    return fitting > least ? fitting : least;
+}
+
+/* The piece of a window's output that begins at `first`; the signal has `frames` latent frames. Returns what its first
+ * block reads. */
+static vae_span plan_piece(const vae_decoder *d, int64_t frames, vae_span output, int64_t first, vae_window *piece)
+{
+    int64_t end = first + piece_length(d);
+    return vae_window_decode_end(&d->config, frames, vae_decoder_first_piecewise(&d->config),
+                                 (vae_span){first, end < output.end ? end : output.end}, piece);
+}
+
+/* What the blocks [from, end) put into the buffers, grown from what is there when they begin. */
+static void grow_blocks(vae_sizes *sizes, const vae_config *c, const vae_block_window *blocks, int from, int end)
+{
+    for (int i = from; i < end; i++) {
+        const vae_block_window *block = &blocks[i];
+        int64_t rows = vae_span_length(block->resampled) * vae_decoder_stride(c, i);
+        int64_t width = vae_width(c, c->blocks - i - 1);
+        vae_grow(&sizes->residual, rows, width);
+        vae_grow(&sizes->spare, rows, width);
+        vae_swap_sizes(sizes);
+        vae_grow(&sizes->spare, vae_span_length(block->units[1]), width);
+    }
+    if ((end - from) % 2 == 1) vae_swap_sizes(sizes);
+}
+
+/* What decode_beginning() puts into the buffers. */
+static vae_sizes beginning_sizes(const vae_decoder *d, const vae_window *window)
 {
     const vae_config *c = &d->config;
     vae_sizes sizes = {0};
     vae_grow(&sizes.spare, vae_span_length(window->input), c->latent_channels);
     vae_grow(&sizes.active, vae_span_length(window->entry), vae_width(c, c->blocks));
-    for (int i = 0; i < c->blocks; i++) {
-        const vae_block_window *block = &window->blocks[i];
-        int64_t rows = vae_span_length(block->resampled) * vae_decoder_stride(c, i);
-        int64_t width = vae_width(c, c->blocks - i - 1);
-        vae_grow(&sizes.residual, rows, width);
-        vae_grow(&sizes.spare, rows, width);
-        vae_swap_sizes(&sizes);
-        vae_grow(&sizes.spare, vae_span_length(block->units[1]), width);
-    }
-    vae_grow(&sizes.residual, vae_span_length(window->output), c->audio_channels);
-    if (c->blocks % 2 == 1) vae_swap_sizes(&sizes);
+    grow_blocks(&sizes, c, window->blocks, 0, vae_decoder_first_piecewise(c));
     return sizes;
 }
 
-/* x: activated input of the block, in buffers->active. Returns its output, activated by `next`, in buffers->active. */
+/* What decode_piece() puts into the buffers, at most. */
+static vae_sizes piece_sizes(const vae_decoder *d, int64_t frames, vae_span output)
+{
+    vae_sizes sizes = {0};
+    for (int64_t first = output.first; first < output.end; first += piece_length(d)) {
+        vae_window piece;
+        plan_piece(d, frames, output, first, &piece);
+        grow_blocks(&sizes, &d->config, piece.blocks, vae_decoder_first_piecewise(&d->config), d->config.blocks);
+    }
+    return sizes;
+}
+
+/* x: activated input of the block, not in buffers->spare. Returns its output, activated by `next`, in buffers->active.
+ */
 static ace_mat decode_block(const vae_decoder *d, int i, const vae_block_window *block, int64_t x_first, ace_mat x,
                             vae_buffers *buffers, const ace_snake_weights *next)
 {
@@ -115,30 +155,42 @@ static ace_mat decode_block(const vae_decoder *d, int i, const vae_block_window 
     return vae_units_run(d->set.dev, b->units, block->units, residual, active, buffers, next);
 }
 
-/* latents: act dtype, positions window->input, in buffers->spare. Returns the samples, F32, in buffers->residual. */
-static ace_mat decode_window(const vae_decoder *d, const vae_window *window, ace_mat latents, vae_buffers *buffers)
+/* The activation that follows block i. */
+static const ace_snake_weights *snake_after(const vae_decoder *d, int i)
+{
+    return i + 1 < d->config.blocks ? &d->blocks[i + 1].snake1 : &d->snake1;
+}
+
+/* latents: act dtype, positions window->input, in buffers->spare. Returns what the first piecewise block reads, the
+ * positions *at of its level, in buffers->active. */
+static ace_mat decode_beginning(const vae_decoder *d, const vae_window *window, ace_mat latents, vae_buffers *buffers,
+                                vae_span *at)
 {
     const vae_config *c = &d->config;
     const ace_mat none = {0};
-    ace_device *dev = d->set.dev;
-
-    vae_span at = window->entry;
-    ace_mat x = vae_view(buffers->active, vae_span_length(at), vae_width(c, c->blocks));
-    ace_conv conv = {.x_first = window->input.first, .out_first = at.first, .stride = 1, .dilation = 1, .padding = 3};
+    *at = window->entry;
+    ace_mat x = vae_view(buffers->active, vae_span_length(*at), vae_width(c, c->blocks));
+    ace_conv conv = {.x_first = window->input.first, .out_first = at->first, .stride = 1, .dilation = 1, .padding = 3};
     ace_epilogue epilogue = {.bias = d->conv1.bias, .snake = &d->blocks[0].snake1, .act = x};
-    ace_conv1d(dev, none, latents, d->conv1.weight, &conv, &epilogue);
-
-    for (int i = 0; i < c->blocks; i++) {
-        const ace_snake_weights *next = i + 1 < c->blocks ? &d->blocks[i + 1].snake1 : &d->snake1;
-        x = decode_block(d, i, &window->blocks[i], at.first, x, buffers, next);
-        at = window->blocks[i].units[VAE_UNITS];
+    ace_conv1d(d->set.dev, none, latents, d->conv1.weight, &conv, &epilogue);
+    for (int i = 0; i < vae_decoder_first_piecewise(c); i++) {
+        x = decode_block(d, i, &window->blocks[i], at->first, x, buffers, snake_after(d, i));
+        *at = window->blocks[i].units[VAE_UNITS];
     }
+    return x;
+}
 
-    ace_mat samples = vae_view(buffers->residual, vae_span_length(window->output), c->audio_channels);
-    conv.x_first = at.first;
-    conv.out_first = window->output.first;
-    ace_conv1d(dev, samples, x, d->conv2.weight, &conv, NULL);
-    return samples;
+/* x: positions from x_first on of the level that the first piecewise block reads. samples: F32, positions
+ * piece->output. */
+static void decode_piece(const vae_decoder *d, const vae_window *piece, int64_t x_first, ace_mat x, ace_mat samples,
+                         vae_buffers buffers)
+{
+    for (int i = vae_decoder_first_piecewise(&d->config); i < d->config.blocks; i++) {
+        x = decode_block(d, i, &piece->blocks[i], x_first, x, &buffers, snake_after(d, i));
+        x_first = piece->blocks[i].units[VAE_UNITS].first;
+    }
+    ace_conv conv = {.x_first = x_first, .out_first = piece->output.first, .stride = 1, .dilation = 1, .padding = 3};
+    ace_conv1d(d->set.dev, samples, x, d->conv2.weight, &conv, NULL);
 }
 
 /* ---- the run ------------------------------------------------------------------------------------------------- */
@@ -149,17 +201,25 @@ static bool run_window(const vae_decoder *d, int64_t frames, const vae_window *w
 {
     const vae_config *c = &d->config;
     ace_device *dev = d->set.dev;
-    vae_sizes sizes = window_sizes(d, window);
+    vae_sizes sizes = beginning_sizes(d, window), in_piece = piece_sizes(d, frames, window->output);
     int64_t input_rows = vae_span_length(window->input), output_rows = vae_span_length(window->output);
     float *staging = ace_scratch_host(dev, input_rows * c->latent_channels);
     float *output = ace_scratch_host(dev, output_rows * c->audio_channels);
-    vae_buffers buffers = vae_buffers_new(dev, &sizes);
+    ace_mat samples = ace_scratch(dev, ACE_F32, output_rows, c->audio_channels);
+    vae_buffers buffers = vae_buffers_new(dev, &sizes), piece_buffers = vae_buffers_new(dev, &in_piece);
     ace_mat latents = vae_view(buffers.spare, input_rows, c->latent_channels);
 
     static const vae_blame fed = {"latent frame", "there is nothing the VAE could decode"};
     static const vae_blame made = {"sample", "the VAE's weights are damaged, or the latents are far out of its range"};
     if (!vae_stream_input(dev, stream, window->input, latents, staging, &fed, error)) return false;
-    ace_mat samples = decode_window(d, window, latents, &buffers);
+    vae_span at;
+    ace_mat x = decode_beginning(d, window, latents, &buffers, &at);
+    for (int64_t first = window->output.first; first < window->output.end; first += piece_length(d)) {
+        vae_window piece;
+        plan_piece(d, frames, window->output, first, &piece);
+        decode_piece(d, &piece, at.first, x,
+                     ace_rows(samples, first - window->output.first, vae_span_length(piece.output)), piece_buffers);
+    }
     return vae_stream_output(dev, stream, window->output, samples, output, &made, core.end, frames, error);
 }
 

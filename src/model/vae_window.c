@@ -18,6 +18,11 @@ int vae_decoder_stride(const vae_config *config, int block)
     return config->strides[config->blocks - 1 - block];
 }
 
+int vae_decoder_first_piecewise(const vae_config *config)
+{
+    return config->blocks > 2 ? config->blocks - 2 : 0;
+}
+
 static vae_span clip(vae_span span, int64_t length)
 {
     if (span.first < 0) span.first = 0;
@@ -39,14 +44,13 @@ static void plan_units(vae_block_window *block, vae_span wanted, int64_t length)
         block->units[j] = widen(block->units[j + 1], (int64_t)3 * vae_dilation(j), length);
 }
 
-vae_window vae_window_decode(const vae_config *config, int64_t frames, vae_span core)
+vae_span vae_window_decode_end(const vae_config *config, int64_t frames, int from, vae_span output, vae_window *window)
 {
-    vae_window window = {0};
-    int64_t hop = vae_hop(config), length = frames * hop;
-    window.output = (vae_span){core.first * hop, core.end * hop};
-    vae_span wanted = widen(window.output, 3, length);
-    for (int i = config->blocks - 1; i >= 0; i--) {
-        vae_block_window *block = &window.blocks[i];
+    int64_t length = frames * vae_hop(config);
+    window->output = output;
+    vae_span wanted = widen(output, 3, length);
+    for (int i = config->blocks - 1; i >= from; i--) {
+        vae_block_window *block = &window->blocks[i];
         int64_t stride = vae_decoder_stride(config, i);
         plan_units(block, wanted, length);
         /* Row m is the positions from m * stride - stride / 2 on and reads inputs m - 1 and m. */
@@ -55,8 +59,15 @@ vae_window vae_window_decode(const vae_config *config, int64_t frames, vae_span 
         length /= stride;
         wanted = clip((vae_span){block->resampled.first - 1, block->resampled.end}, length);
     }
-    window.entry = wanted;
-    window.input = widen(wanted, 3, length);
+    return wanted;
+}
+
+vae_window vae_window_decode(const vae_config *config, int64_t frames, vae_span core)
+{
+    vae_window window = {0};
+    int64_t hop = vae_hop(config);
+    window.entry = vae_window_decode_end(config, frames, 0, (vae_span){core.first * hop, core.end * hop}, &window);
+    window.input = widen(window.entry, 3, frames);
     return window;
 }
 

@@ -41,11 +41,18 @@ typedef struct vae_window {
 /* What the decoder needs to turn latent frames `core` of a signal of `frames` frames into samples. */
 vae_window vae_window_decode(const vae_config *config, int64_t frames, vae_span core);
 
+/* The end of such a window: what blocks `from` and later need to make the positions `output` of the audio. Sets
+ * window->output and window->blocks[from ..] and returns the positions that block `from` reads. */
+vae_span vae_window_decode_end(const vae_config *config, int64_t frames, int from, vae_span output, vae_window *window);
+
 /* What the encoder needs for the latent frames `core` of a signal of `samples` samples. */
 vae_window vae_window_encode(const vae_config *config, int64_t samples, vae_span core);
 
 /* Channels at level 0 (audio rate) to level config->blocks (latent rate). */
 int64_t vae_width(const vae_config *config, int level);
+
+/* The first of the decoder's blocks whose rates are so high that they run piece after piece of a window. */
+int vae_decoder_first_piecewise(const vae_config *config);
 
 /* Stride of block i of the decoder, whose blocks run from the latent rate up. */
 int vae_decoder_stride(const vae_config *config, int block);

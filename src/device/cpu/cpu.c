@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 
-enum { PAGE = 4096, HUGE_PAGE = 2 << 20 };
+enum { PAGE = 4096, HUGE_PAGE = 2 << 20, NEAR_BYTES = 2 << 20 };
 
 void cpu_run(ace_device *dev, int64_t count, void (*task)(void *, int64_t, int), void *context)
 {
@@ -111,6 +111,7 @@ static bool open_backend(ace_device *dev, const ace_cpu_options *options, ace_er
     size_t workspace = ((size_t)cpu->threads * CPU_WORKSPACE + HUGE_PAGE - 1) / HUGE_PAGE * HUGE_PAGE;
     cpu->workspace = huge_alloc(workspace, "the workspace of the threads", error);
     if (!cpu->workspace) return false;
+    dev->near_bytes = (size_t)cpu->threads * NEAR_BYTES;
     dev->stats.workspace = workspace;
     dev->stats.total_peak = workspace;
     snprintf(dev->name, sizeof dev->name, "cpu (%s, %s, %d thread%s)", cpu->kernels->label,
