@@ -22,10 +22,13 @@ static const char USAGE[] =
     "  --layout    official (default): acestep-v15-NAME/, vae/, Qwen3-Embedding-0.6B/\n"
     "              comfyui: split_files/{diffusion_models,text_encoders,vae}/\n"
     "              gguf: acestep-v15-NAME-BF16.gguf, vae-BF16.gguf, Qwen3-Embedding-0.6B-BF16.gguf\n"
+    "              gguf-blocks: the same, the DiT wider, always XL turbo, and in Q8_0, Q4_K, Q5_K and Q6_K, the "
+    "planner\n"
+    "              in Q8_0\n"
     "  --planner   also a 5 Hz planner: acestep-5Hz-lm-tiny/, text_encoders/qwen_tiny_ace15.safetensors or\n"
     "              acestep-5Hz-lm-tiny-BF16.gguf\n";
 
-typedef enum layout { OFFICIAL, COMFYUI, GGUF, LAYOUTS } layout;
+typedef enum layout { OFFICIAL, COMFYUI, GGUF, GGUF_BLOCKS, LAYOUTS } layout;
 
 static bool make_directory(const char *path, ace_error *error)
 {
@@ -170,6 +173,13 @@ static bool write_gguf(const char *root, const tiny_dit_shape *shape, const tiny
            tiny_write_gguf_vae(root, error) && (!planner || tiny_write_gguf_planner(root, bpe, error));
 }
 
+static bool write_gguf_blocks(const char *root, const tiny_bpe *bpe, bool planner, ace_error *error)
+{
+    tiny_dit_shape shape = tiny_dit_shape_for_blocks();
+    return tiny_write_gguf_dit_blocks(root, &shape, error) && tiny_write_gguf_text_encoder(root, bpe, error) &&
+           tiny_write_gguf_vae(root, error) && (!planner || tiny_write_gguf_planner_blocks(root, bpe, error));
+}
+
 /* The index of `value` among `count` names, or -1. */
 static int choice(const char *value, const char *const *names, int count)
 {
@@ -182,7 +192,7 @@ static int choice(const char *value, const char *const *names, int count)
 int main(int argc, char **argv)
 {
     static const char *const variants[] = {"turbo", "base", "sft", "xl-turbo", "xl-base", "xl-sft"};
-    static const char *const layouts[] = {"official", "comfyui", "gguf"};
+    static const char *const layouts[] = {"official", "comfyui", "gguf", "gguf-blocks"};
     const char *root = NULL;
     int variant = TINY_TURBO, form = OFFICIAL;
     bool planner = false;
@@ -212,6 +222,7 @@ int main(int argc, char **argv)
     if (ok && form == OFFICIAL) ok = write_official(root, &shape, bpe, planner, &error);
     if (ok && form == COMFYUI) ok = write_comfyui(root, &shape, bpe, planner, &error);
     if (ok && form == GGUF) ok = write_gguf(root, &shape, bpe, planner, &error);
+    if (ok && form == GGUF_BLOCKS) ok = write_gguf_blocks(root, bpe, planner, &error);
     tiny_bpe_free(bpe);
     if (!ok) fprintf(stderr, "make-tiny-checkpoint: %s\n", error.message);
     return (int)error.status;

@@ -31,6 +31,13 @@ tiny_dit_shape tiny_dit_shape_of(tiny_variant variant)
                             .encoder = narrow};
 }
 
+tiny_dit_shape tiny_dit_shape_for_blocks(void)
+{
+    tiny_dit_shape shape = tiny_dit_shape_of(TINY_XL_TURBO);
+    shape.dit = (tiny_stack){4, 256, 512, 16, 8, 16};
+    return shape;
+}
+
 /* A tensor of rank 3. */
 static void add_cube(tiny_model *model, const char *name, double deviation, int64_t a, int64_t b, int64_t c)
 {

@@ -11,7 +11,8 @@
 #include <stdlib.h>
 
 enum { U32 = 4, I32 = 5, F32 = 6, BOOL = 7, STRING = 8, ARRAY = 9 }; /* types of values */
-enum { TENSOR_F32 = 0, TENSOR_BF16 = 30, ALIGNMENT = 32 };
+enum { TENSOR_F32 = 0, TENSOR_Q8_0 = 8, TENSOR_Q4_K = 12, TENSOR_Q5_K = 13, TENSOR_Q6_K = 14, TENSOR_BF16 = 30 };
+enum { ALIGNMENT = 32 };
 
 typedef struct writer {
     ace_text keys, infos, data;
@@ -166,14 +167,56 @@ static void info(writer *w, const char *name, int rank, const int64_t *shape, ui
     w->tensor_count++;
 }
 
-static void add_model(writer *w, tiny_model *model, ace_error *error)
+static uint32_t number_of(ace_dtype dtype)
+{
+    switch (dtype) {
+    case ACE_Q8_0:
+        return TENSOR_Q8_0;
+    case ACE_Q4_K:
+        return TENSOR_Q4_K;
+    case ACE_Q5_K:
+        return TENSOR_Q5_K;
+    case ACE_Q6_K:
+        return TENSOR_Q6_K;
+    default:
+        return TENSOR_BF16;
+    }
+}
+
+static ace_dtype always_bf16(const tiny_tensor *tensor)
+{
+    (void)tensor;
+    return ACE_BF16;
+}
+
+/* The embedding is never in blocks of less than eight bits, and here in none. */
+static ace_dtype q8_0(const tiny_tensor *tensor)
+{
+    bool table = strcmp(tensor->name, "embed_tokens.weight") == 0;
+    return tensor->rank == 2 && !table && tensor->shape[1] % 32 == 0 ? ACE_Q8_0 : ACE_BF16;
+}
+
+/* A type for each layer of the DiT; v_proj and down_proj of every other one are finer (dit.md 1.8). */
+static ace_dtype mixed_blocks(const tiny_tensor *tensor)
+{
+    static const ace_dtype types[] = {ACE_Q8_0, ACE_Q4_K, ACE_Q5_K, ACE_Q4_K};
+    int layer;
+    bool in_layer = sscanf(tensor->name, "decoder.layers.%d.", &layer) == 1;
+    if (!in_layer || tensor->rank != 2) return q8_0(tensor);
+    bool finer = strstr(tensor->name, "v_proj") != NULL || strstr(tensor->name, "down_proj") != NULL;
+    return finer && layer % 2 == 1 ? ACE_Q6_K : types[layer % 4];
+}
+
+static void add_model(writer *w, tiny_model *model, ace_dtype (*type)(const tiny_tensor *tensor), ace_error *error)
 {
     w->data.failed |= model->failed;
     for (size_t i = 0; i < model->count && !w->data.failed; i++) {
         const tiny_tensor *tensor = &model->tensors[i];
         size_t bytes;
-        uint8_t *values = tiny_values(tensor, ACE_BF16, &bytes, error);
-        info(w, tensor->name, tensor->rank, tensor->shape, TENSOR_BF16);
+        ace_dtype dtype = type(tensor);
+        uint8_t *values = dtype == ACE_BF16 ? tiny_values(tensor, ACE_BF16, &bytes, error)
+                                            : tiny_blocks(tensor, dtype, &bytes, error);
+        info(w, tensor->name, tensor->rank, tensor->shape, number_of(dtype));
         if (values != NULL) ace_text_bytes(&w->data, (const char *)values, bytes);
         w->data.failed |= values == NULL;
         free(values);
@@ -189,7 +232,7 @@ static void add_silence(writer *w)
         for (int c = 0; c < TINY_LATENT_CHANNELS; c++) put_float(&w->data, tiny_silence(c, t));
 }
 
-static bool finish(writer *w, const char *directory, const char *stem, ace_error *error)
+static bool finish(writer *w, const char *directory, const char *stem, const char *type, ace_error *error)
 {
     char name[80];
     ace_text file = {.failed = w->keys.failed || w->infos.failed || w->data.failed};
@@ -206,13 +249,14 @@ static bool finish(writer *w, const char *directory, const char *stem, ace_error
     ace_text_free(&w->keys);
     ace_text_free(&w->infos);
     ace_text_free(&w->data);
-    snprintf(name, sizeof name, "%s-BF16.gguf", stem);
+    snprintf(name, sizeof name, "%s-%s.gguf", stem, type);
     return tiny_write_text(directory, name, &file, error);
 }
 
 /* ---- the files ---- */
 
-bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace_error *error)
+static bool write_dit(const char *directory, const tiny_dit_shape *shape, const char *type,
+                      ace_dtype (*types)(const tiny_tensor *tensor), ace_error *error)
 {
     writer w = {0};
     tiny_model model = {0};
@@ -222,9 +266,19 @@ bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace
     tiny_dit_config(&config, shape);
     key_config(&w, &config);
     tiny_dit_tensors(&model, shape);
-    add_model(&w, &model, error);
+    add_model(&w, &model, types, error);
     add_silence(&w);
-    return finish(&w, directory, shape->directory, error);
+    return finish(&w, directory, shape->directory, type, error);
+}
+
+bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace_error *error)
+{
+    return write_dit(directory, shape, "BF16", always_bf16, error);
+}
+
+bool tiny_write_gguf_dit_blocks(const char *directory, const tiny_dit_shape *shape, ace_error *error)
+{
+    return write_dit(directory, shape, "Q4_K_M", mixed_blocks, error);
 }
 
 /* The vocabulary without added tokens and audio codes, which the converter leaves out. */
@@ -248,11 +302,12 @@ bool tiny_write_gguf_text_encoder(const char *directory, const tiny_bpe *bpe, ac
     key_config(&w, &config);
     key_tokenizer(&w, bpe);
     tiny_text_encoder_tensors(&model, tiny_bpe_vocab_size(bpe));
-    add_model(&w, &model, error);
-    return finish(&w, directory, name, error);
+    add_model(&w, &model, always_bf16, error);
+    return finish(&w, directory, name, "BF16", error);
 }
 
-bool tiny_write_gguf_planner(const char *directory, const tiny_bpe *bpe, ace_error *error)
+static bool write_planner(const char *directory, const tiny_bpe *bpe, const char *type,
+                          ace_dtype (*types)(const tiny_tensor *tensor), ace_error *error)
 {
     static const char name[] = "acestep-5Hz-lm-tiny";
     writer w = {0};
@@ -266,8 +321,18 @@ bool tiny_write_gguf_planner(const char *directory, const tiny_bpe *bpe, ace_err
     key_config(&w, &config);
     key_tokenizer(&w, bpe);
     tiny_planner_tensors(&model, vocab_size);
-    add_model(&w, &model, error);
-    return finish(&w, directory, name, error);
+    add_model(&w, &model, types, error);
+    return finish(&w, directory, name, type, error);
+}
+
+bool tiny_write_gguf_planner(const char *directory, const tiny_bpe *bpe, ace_error *error)
+{
+    return write_planner(directory, bpe, "BF16", always_bf16, error);
+}
+
+bool tiny_write_gguf_planner_blocks(const char *directory, const tiny_bpe *bpe, ace_error *error)
+{
+    return write_planner(directory, bpe, "Q8_0", q8_0, error);
 }
 
 bool tiny_write_gguf_vae(const char *directory, ace_error *error)
@@ -279,6 +344,6 @@ bool tiny_write_gguf_vae(const char *directory, ace_error *error)
     tiny_vae_config(&config);
     key_config(&w, &config);
     tiny_vae_tensors(&model);
-    add_model(&w, &model, error);
-    return finish(&w, directory, "vae", error);
+    add_model(&w, &model, always_bf16, error);
+    return finish(&w, directory, "vae", "BF16", error);
 }

@@ -67,6 +67,15 @@ uint8_t *tiny_values(const tiny_tensor *tensor, ace_dtype dtype, size_t *bytes, 
 /* The noise behind them: a number in (-3.5, 3.5) with variance 1 that depends on name and index only. */
 double tiny_noise(const char *name, uint64_t index);
 
+/* Bytes that depend on the name only. */
+void tiny_noise_bytes(const char *name, uint8_t *bytes, size_t count);
+
+/* ---- blocks.c ---- */
+
+/* The tensor in GGUF blocks: ACE_Q8_0, ACE_Q4_K, ACE_Q5_K or ACE_Q6_K, its rows a multiple of the block; caller frees.
+ */
+uint8_t *tiny_blocks(const tiny_tensor *tensor, ace_dtype dtype, size_t *bytes, ace_error *error);
+
 /* ---- writers: each makes or replaces one whole file ---- */
 
 bool tiny_write_text(const char *directory, const char *name, ace_text *text, ace_error *error);
@@ -98,6 +107,9 @@ typedef struct tiny_dit_shape {
 } tiny_dit_shape;
 
 tiny_dit_shape tiny_dit_shape_of(tiny_variant variant);
+
+/* XL turbo with a DiT wide enough for blocks of 256 values. */
+tiny_dit_shape tiny_dit_shape_for_blocks(void);
 void tiny_dit_tensors(tiny_model *model, const tiny_dit_shape *shape);
 void tiny_dit_config(ace_text *json, const tiny_dit_shape *shape);
 
@@ -147,6 +159,11 @@ void tiny_bpe_merge(ace_text *out, const tiny_bpe *bpe, int rank);
 /* ---- gguf.c: the files of acestep.cpp, NAME-BF16.gguf (dit.md 1.8) ---- */
 
 bool tiny_write_gguf_dit(const char *directory, const tiny_dit_shape *shape, ace_error *error);
+
+/* NAME-Q4_K_M.gguf and Q8_0.gguf, with the matrices in blocks: the DiT's layers in all types, those of a layer in
+ * several as such files have it; all others in Q8_0. */
+bool tiny_write_gguf_dit_blocks(const char *directory, const tiny_dit_shape *shape, ace_error *error);
+bool tiny_write_gguf_planner_blocks(const char *directory, const tiny_bpe *bpe, ace_error *error);
 bool tiny_write_gguf_text_encoder(const char *directory, const tiny_bpe *bpe, ace_error *error);
 bool tiny_write_gguf_planner(const char *directory, const tiny_bpe *bpe, ace_error *error);
 bool tiny_write_gguf_vae(const char *directory, ace_error *error);

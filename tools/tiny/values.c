@@ -43,6 +43,15 @@ double tiny_noise(const char *name, uint64_t index)
     return noise_at(hash_name(name), index);
 }
 
+void tiny_noise_bytes(const char *name, uint8_t *bytes, size_t count)
+{
+    uint64_t hash = hash_name(name), bits = 0;
+    for (size_t i = 0; i < count; i++, bits >>= 8) {
+        if (i % 8 == 0) bits = mix(hash + (i / 8 + 1) * 0x9e3779b97f4a7c15u);
+        bytes[i] = (uint8_t)bits;
+    }
+}
+
 uint8_t *tiny_values(const tiny_tensor *tensor, ace_dtype dtype, size_t *bytes, ace_error *error)
 {
     size_t count = 1, width = dtype == ACE_F32 ? 4 : 2;
