@@ -277,6 +277,9 @@ static bool check(const tier_test *test, ace_error *error)
         return cli_misused(error, "--model and --synthetic exclude each other: give one of them");
     if (test->engine.memory_limit > 0)
         return cli_misused(error, "--memory has no place here: --tiers says what memory is tried");
+    ace_machine *machine = ace_machine_open(&(ace_machine_options){.profile = test->engine.tier_profile}, error);
+    if (!machine) return false;
+    ace_machine_close(machine);
     ace_request *request = ace_request_new(error);
     bool ok = request && ace_request_set(request, "duration", test->duration, error) &&
               (!test->steps || ace_request_set(request, "inference_steps", test->steps, error));

@@ -153,8 +153,11 @@ static void source_of_values(const ace_machine *machine, texts_language language
     texts_add(out, language, TEXT_PROFILE, machine->profile->name, NULL);
     if (!machine->profile->measured) ace_text_format(out, ": %s", texts_get(language, TEXT_NOT_MEASURED));
     line(out);
-    if (!machine->table->file) return;
-    texts_add(out, language, TEXT_FILE_USED, machine->table->file, NULL);
+    if (machine->table->file) {
+        texts_add(out, language, TEXT_FILE_USED, machine->table->file, NULL);
+        line(out);
+    }
+    texts_add(out, language, TEXT_MEASURE_HINT, NULL);
     line(out);
 }
 

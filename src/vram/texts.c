@@ -154,6 +154,12 @@ static const char *const table[TEXT_COUNT][TEXTS_LANGUAGES] = {
                            "このプログラムで測定した値ではなく、約束された値です", "其数值是承诺值，并非用本程序测得"},
     [TEXT_FILE_USED] = {"values from {0} replace built-in ones", "{0}의 값이 내장된 값을 대신합니다",
                         "{0} の値が組み込みの値を置き換えています", "{0} 中的值取代了内置的值"},
+    [TEXT_MEASURE_HINT] =
+        {"acestep tier-test --plan-only shows what every size of memory can do; without --plan-only it is measured.",
+         "acestep tier-test --plan-only는 메모리 크기마다 무엇이 가능한지 보여 줍니다. --plan-only 없이 실행하면 실제로 "
+         "측정합니다.",
+         "acestep tier-test --plan-only はメモリ容量ごとに何ができるかを示します。--plan-only なしでは実測します。",
+         "acestep tier-test --plan-only 显示每种内存容量能做什么；不加 --plan-only 则实际测量。"},
 
     /* ---- a tier ---- */
     [TEXT_TIER] = {"Tier {0}", "티어 {0}", "ティア {0}", "第 {0} 档"},

@@ -37,6 +37,7 @@ typedef enum texts_key {
     TEXT_PROFILE,
     TEXT_NOT_MEASURED,
     TEXT_FILE_USED,
+    TEXT_MEASURE_HINT,
     /* a tier */
     TEXT_TIER,
     TEXT_UNLIMITED,

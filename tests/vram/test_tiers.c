@@ -162,13 +162,31 @@ static void S_22_S_23_S_24_advice_follows_the_memory(void **state)
     for (int i = 0; i < 7; i++) assert_int_equal(seed()->tiers[i].advice, promises[i].advice);
 }
 
-static void the_measured_profile_is_the_seed_until_measured(void **state)
+/* What plans prove is never less than what is promised, and promises without a proof in them stay as they are. */
+static void the_measured_profile_keeps_every_promise(void **state)
 {
     (void)state;
     const tiers_profile *measured = tiers_find_profile(table, "measured", NULL);
-    assert_false(measured->measured);
+    assert_true(measured->measured);
     assert_int_equal(measured->count, seed()->count);
-    for (int i = 0; i < 7; i++) assert_memory_equal(&measured->tiers[i], &seed()->tiers[i], sizeof(tier));
+    for (int i = 0; i < 7; i++) {
+        const tier *proved = &measured->tiers[i], *promised = &seed()->tiers[i];
+        assert_string_equal(proved->id, promised->id);
+        assert_true(proved->start == promised->start && proved->start_included == promised->start_included);
+        assert_int_equal(proved->lm_models & promised->lm_models, promised->lm_models);
+        for (int lm = 0; lm < 2; lm++) {
+            assert_true(proved->max_duration[lm] >= promised->max_duration[lm]);
+            assert_true(proved->max_batch[lm] >= promised->max_batch[lm]);
+        }
+        assert_int_equal(proved->init_lm, promised->init_lm);
+        assert_int_equal(proved->advice, promised->advice);
+        assert_memory_equal(proved->options, promised->options, sizeof proved->options);
+    }
+}
+
+static void a_profile_is_found_by_name(void **state)
+{
+    (void)state;
     assert_ptr_equal(tiers_find_profile(table, NULL, NULL), seed());
     ace_error error = {0};
     assert_null(tiers_find_profile(table, "fast", &error));
@@ -360,7 +378,8 @@ int main(void)
         cmocka_unit_test(S_06_the_language_model_starts_from_tier_5),
         cmocka_unit_test(S_17_four_options_are_on_in_the_seed_profile),
         cmocka_unit_test(S_22_S_23_S_24_advice_follows_the_memory),
-        cmocka_unit_test(the_measured_profile_is_the_seed_until_measured),
+        cmocka_unit_test(the_measured_profile_keeps_every_promise),
+        cmocka_unit_test(a_profile_is_found_by_name),
         cmocka_unit_test(names),
         cmocka_unit_test(S_26_one_number_in_a_file_changes_the_limit),
         cmocka_unit_test(S_27_every_value_knows_where_it_comes_from),
