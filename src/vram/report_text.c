@@ -140,7 +140,7 @@ static void settings_lines(const ace_machine *machine, texts_language language, 
               choice_text(t->options[TIERS_CPU_OFFLOAD], language), choice_text(t->options[TIERS_COMPILE], language),
               choice_text(t->options[TIERS_QUANTIZATION], language), NULL);
     ace_text_add(out, "\n  ");
-    texts_add(out, language, TEXT_NOT_YET, NULL);
+    texts_add(out, language, TEXT_WHAT_IS_AUTOMATIC, NULL);
     ace_text_add(out, "\n  ");
     texts_add(out, language, TEXT_ADVICE_LINE, texts_get(language, TEXT_ADVICE + t->advice), NULL);
     line(out);

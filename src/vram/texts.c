@@ -156,7 +156,8 @@ static const char *const table[TEXT_COUNT][TEXTS_LANGUAGES] = {
                         "{0} の値が組み込みの値を置き換えています", "{0} 中的值取代了内置的值"},
     [TEXT_MEASURE_HINT] =
         {"acestep tier-test --plan-only shows what every size of memory can do; without --plan-only it is measured.",
-         "acestep tier-test --plan-only는 메모리 크기마다 무엇이 가능한지 보여 줍니다. --plan-only 없이 실행하면 실제로 "
+         "acestep tier-test --plan-only는 메모리 크기마다 무엇이 가능한지 보여 줍니다. --plan-only 없이 실행하면 "
+         "실제로 "
          "측정합니다.",
          "acestep tier-test --plan-only はメモリ容量ごとに何ができるかを示します。--plan-only なしでは実測します。",
          "acestep tier-test --plan-only 显示每种内存容量能做什么；不加 --plan-only 则实际测量。"},
@@ -207,18 +208,17 @@ static const char *const table[TEXT_COUNT][TEXTS_LANGUAGES] = {
          "CPU에서 만드는 곡에는 티어 제한이 없습니다. 메모리 계획이 가능 여부를 정합니다(acestep plan).",
          "CPU で作る曲にティアの上限はありません。収まるかどうかはメモリ計画が決めます(acestep plan)。",
          "在 CPU 上生成歌曲不受档位限制，能否运行由内存计划决定（acestep plan）。"},
-    [TEXT_NOT_YET] =
-        {"Offload is automatic: weights are unloaded and streamed where memory is short. Quantization is not "
-         "part of this version yet; the setting above says what it will be.",
-         "오프로드는 자동입니다. 메모리가 부족하면 가중치를 내리거나 나누어 읽습니다. 양자화는 아직 이 버전에 없으며 "
-         "위 설정은 "
-         "앞으로 적용될 값입니다.",
-         "オフロードは自動です。メモリが足りないときは重みを解放したり少しずつ読み込んだりします。量子化はまだこのバー"
-         "ジョンにはなく、"
-         "上の設定は今後適用される値です。",
-         "卸载是自动的：内存不足时会卸下权重或逐层读取。此版本尚不包含量化；以上设置是其将来采用的值。"},
-
-    /* ---- advice, in the order of tiers_advice ---- */
+    [TEXT_WHAT_IS_AUTOMATIC] =
+        {"Offload is automatic: weights are unloaded and streamed where memory is short. Weights are quantized only "
+         "when "
+         "you ask for it (--quantization int8), because that changes the song.",
+         "오프로드는 자동입니다. 메모리가 부족하면 가중치를 내리거나 나누어 읽습니다. 양자화는 곡을 바꾸므로 요청할 "
+         "때만 "
+         "합니다(--quantization int8).",
+         "オフロードは自動です。メモリが足りないときは重みを解放したり少しずつ読み込んだりします。量子化は曲が変わるた"
+         "め、"
+         "指定したときだけ行います(--quantization int8)。",
+         "卸载是自动的：内存不足时会卸载权重或分批读取。量化会改变歌曲，因此只在您要求时进行（--quantization int8）。"},
     [TEXT_ADVICE_LINE] = {"Advice: {0}", "조언: {0}", "アドバイス: {0}", "建议：{0}"},
     [TEXT_ADVICE + 0] = {"Use the diffusion model alone, without the language model; that allows the longest "
                          "songs.",

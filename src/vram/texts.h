@@ -65,7 +65,7 @@ typedef enum texts_key {
     TEXT_ORIGIN, /* and one for each settings_origin, in its order */
     TEXT_ORIGIN_LAST = TEXT_ORIGIN + 3,
     TEXT_PLAN_DECIDES,
-    TEXT_NOT_YET,
+    TEXT_WHAT_IS_AUTOMATIC,
     TEXT_ADVICE_LINE,
     TEXT_ADVICE, /* and one for each tiers_advice, in its order */
     TEXT_ADVICE_LAST = TEXT_ADVICE + 2,

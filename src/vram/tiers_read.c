@@ -235,7 +235,8 @@ static bool unknown_key(const reader *r, const json_path *path, const char *insi
     return complain(r, path, true, "there is no key \"%.60s\" in %s", last(path), inside);
 }
 
-static bool read_tier(const reader *r, const json_path *path, json_t *object, tier *t)
+/* `whole`: every value must be there, as nothing else gives it. */
+static bool read_tier(const reader *r, const json_path *path, json_t *object, bool whole, tier *t)
 {
     if (!want_object(r, path, object)) return false;
     unsigned seen = 0;
@@ -253,7 +254,7 @@ static bool read_tier(const reader *r, const json_path *path, json_t *object, ti
         t->places[key->key] = place_of(r, &inner, false);
         seen |= 1u << key->key;
     }
-    if (r->name || seen == (1u << TIERS_KEY_COUNT) - 1) return true;
+    if (!whole || seen == (1u << TIERS_KEY_COUNT) - 1) return true;
     return complain(r, path, false, "%s is not complete", t->id);
 }
 
@@ -271,12 +272,13 @@ static bool read_tiers(const reader *r, const json_path *path, json_t *object, t
         tier *t = NULL;
         for (int i = 0; i < profile->count && !t; i++)
             if (strcmp(profile->tiers[i].id, id) == 0) t = &profile->tiers[i];
-        if (!t && !r->name && profile->count < TIERS_MAX) {
+        bool whole = !t && !r->name;
+        if (whole && profile->count < TIERS_MAX) {
             t = &profile->tiers[profile->count++];
             snprintf(t->id, sizeof t->id, "%s", id);
         }
         if (!t) return complain(r, &inner, true, "there is no tier \"%.40s\" in the profile %s", id, profile->name);
-        if (!read_tier(r, &inner, value, t)) return false;
+        if (!read_tier(r, &inner, value, whole, t)) return false;
     }
     return true;
 }
