@@ -205,6 +205,79 @@ static void linears(bench *b)
     }
 }
 
+/* ---- quantised weights --------------------------------------------------------------------------------------- */
+
+static const struct {
+    const char *name;
+    ace_weight_form form;
+    ace_dtype blocks;
+} forms[] = {{"plain", ACE_FORM_PLAIN, ACE_F32},  {"int8", ACE_FORM_INT8, ACE_F32},
+             {"int4", ACE_FORM_INT4, ACE_F32},    {"Q8_0", ACE_FORM_BLOCKS, ACE_Q8_0},
+             {"Q4_K", ACE_FORM_BLOCKS, ACE_Q4_K}, {"Q5_K", ACE_FORM_BLOCKS, ACE_Q5_K},
+             {"Q6_K", ACE_FORM_BLOCKS, ACE_Q6_K}};
+enum { FORMS = sizeof forms / sizeof *forms };
+
+/* Rows of values, or of blocks that are all zeros but for their scales. */
+static bool read_form(void *context, int64_t first, int64_t count, ace_dtype dtype, void *rows, ace_error *error)
+{
+    int64_t k = *(int64_t *)context, block = ace_dtype_block(dtype);
+    if (block == 1) return read_pattern(context, first, count, dtype, rows, error);
+    memset(rows, 1, (size_t)(count * k / block) * ace_dtype_block_bytes(dtype));
+    return true;
+}
+
+/* Every form once a round, so that all see the same machine: median times, and the median of each round's ratio to the
+ * plain one. */
+static void compare_forms(bench *b, int64_t m, int64_t k, int64_t n, bool is_gated)
+{
+    enum { MOST = 99 };
+    static double times[FORMS][MOST], ratios[MOST];
+    int count = b->repeats < 5 ? 5 : b->repeats > MOST ? MOST : b->repeats;
+    ace_dtype act = ace_device_act(b->dev);
+    size_t mark = ace_scratch_mark(b->dev), bytes[FORMS] = {0};
+    operation ops[FORMS] = {0};
+    ace_mat x = matrix(b, act, m, k), y = ace_scratch(b->dev, act, m, is_gated ? n / 2 : n);
+    for (int f = 0; f < FORMS; f++) {
+        size_t before = ace_device_get_stats(b->dev).weight_bytes;
+        ops[f] = (operation){.x = x, .y = y, .run = is_gated ? run_gated : run_linear};
+        ops[f].w = ace_weight_new(b->dev,
+                                  &(ace_weight_desc){.kind = is_gated ? ACE_WEIGHT_GATED : ACE_WEIGHT_PRODUCT,
+                                                     .name = "bench",
+                                                     .n = n,
+                                                     .k = k,
+                                                     .taps = 1,
+                                                     .form = forms[f].form,
+                                                     .blocks = forms[f].blocks},
+                                  read_form, &k);
+        bytes[f] = ace_device_get_stats(b->dev).weight_bytes - before;
+    }
+    for (int i = -1; i < count; i++)
+        for (int f = 0; f < FORMS; f++) {
+            double start = rates_clock(b->alone);
+            ops[f].run(b->dev, &ops[f]);
+            if (i >= 0) times[f][i] = rates_clock(b->alone) - start;
+        }
+    for (int f = FORMS - 1; f >= 0; f--) { /* the plain one last: medians sort */
+        for (int i = 0; i < count; i++) ratios[i] = times[0][i] / times[f][i];
+        double ratio = median(ratios, count), time = median(times[f], count);
+        printf("%s %lld x %lld x %lld %-6s %14.3f ms %8.1f GFLOP/s %7.1f GB/s of weights, %.2f x plain\n",
+               is_gated ? "gated" : "linear", (long long)m, (long long)k, (long long)n, forms[f].name, time * 1e3,
+               2e-9 * (double)(m * k * n) / time, (double)bytes[f] / time * 1e-9, ratio);
+        ace_weight_free(b->dev, ops[f].w);
+    }
+    fflush(stdout);
+    ace_scratch_release(b->dev, mark);
+}
+
+static void quantised(bench *b)
+{
+    static const int64_t shapes[][3] = {{750, 2048, 6144}, {750, 6144, 2048}, {1500, 2048, 2048}, {375, 2048, 12288},
+                                        {1, 2048, 6144},   {2, 2048, 6144},   {16, 2048, 6144}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        compare_forms(b, shapes[i][0], shapes[i][1], shapes[i][2], false);
+    compare_forms(b, 750, 2048, 12288, true);
+}
+
 static void gated(bench *b)
 {
     ace_dtype act = ace_device_act(b->dev);
@@ -334,6 +407,7 @@ static bool run_device(const ace_cpu_options *options, const char *only, int rep
     printf("\n%s, peak %.0f GFLOP/s\n", ace_device_name(b.dev), b.peak);
     if (wanted(&b, "linear")) linears(&b);
     if (wanted(&b, "gated")) gated(&b);
+    if (wanted(&b, "quantised")) quantised(&b);
     if (wanted(&b, "conv")) convolutions(&b);
     if (wanted(&b, "attention")) attentions(&b);
     if (wanted(&b, "rows")) rows(&b);
@@ -346,7 +420,8 @@ static bool run_device(const ace_cpu_options *options, const char *only, int rep
 
 int main(int argc, char **argv)
 {
-    static const char *const names[] = {"auto", "generic", "avx2", "avx512", "avx512bf16", "amx"};
+    static const char *const names[] = {"auto",   "generic",    "avx2",       "avx2vnni",
+                                        "avx512", "avx512vnni", "avx512bf16", "amx"};
     ace_cpu_options options = {0};
     const char *precision = NULL, *only = NULL;
     int repeats = 9;

@@ -33,15 +33,18 @@ typedef enum ace_isa {
     ACE_ISA_AUTO,
     ACE_ISA_GENERIC,
     ACE_ISA_AVX2,
+    ACE_ISA_AVX2_VNNI, /* AVX2 with its product of bytes */
     ACE_ISA_AVX512,
-    ACE_ISA_AVX512_BF16, /* AVX-512 with its bfloat16 product */
-    ACE_ISA_AMX          /* AVX-512, and products of bfloat16 on the matrix unit */
+    ACE_ISA_AVX512_VNNI, /* AVX-512 with its product of bytes */
+    ACE_ISA_AVX512_BF16, /* that with its bfloat16 product, too */
+    ACE_ISA_AMX          /* AVX-512, and products of bfloat16 and of bytes on the matrix unit */
 } ace_isa;
 
 typedef struct ace_cpu_options {
     ace_dtype precision; /* ACE_F32 or ACE_BF16 */
     int threads;         /* 0: all CPUs this process may use */
-    /* AUTO: the best this CPU has; the variable ACESTEP_ISA=generic|avx2|avx512|avx512bf16|amx wins over AUTO */
+    /* AUTO: the best this CPU has; the variable ACESTEP_ISA=generic|avx2|avx2vnni|avx512|
+     * avx512vnni|avx512bf16|amx wins over AUTO */
     ace_isa isa;
     const atomic_bool *stop; /* may be NULL; when it becomes true the device stops within a fraction of a second */
 } ace_cpu_options;

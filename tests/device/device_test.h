@@ -34,8 +34,13 @@ static const config configs[] = {
     {ACE_ISA_AVX512_BF16, ACE_BF16, "avx512bf16 bf16"},
     {ACE_ISA_AMX, ACE_F32, "amx f32"},
     {ACE_ISA_AMX, ACE_BF16, "amx bf16"},
+    /* products of bytes are all that these add to the others */
+    {ACE_ISA_AVX2_VNNI, ACE_F32, "avx2vnni f32"},
+    {ACE_ISA_AVX2_VNNI, ACE_BF16, "avx2vnni bf16"},
+    {ACE_ISA_AVX512_VNNI, ACE_F32, "avx512vnni f32"},
+    {ACE_ISA_AVX512_VNNI, ACE_BF16, "avx512vnni bf16"},
 };
-enum { CONFIGS = sizeof configs / sizeof *configs, MAX_TESTS = 16 };
+enum { ALL_CONFIGS = sizeof configs / sizeof *configs, CONFIGS = ALL_CONFIGS - 4, MAX_TESTS = 16 };
 
 typedef struct device_test {
     const char *name;
@@ -64,17 +69,28 @@ static inline void check_ok(const ace_device *dev)
     if (!ace_device_ok(dev, &error)) fail_msg("%s", error.message);
 }
 
-static inline int run_device_tests(const char *room, const device_test *tests, int count)
+/* `first` .. `end`: of the configs. */
+static inline int run_configs(const char *room, const device_test *tests, int count, int first, int end)
 {
-    static char names[MAX_TESTS * CONFIGS][96];
-    static struct CMUnitTest all[MAX_TESTS * CONFIGS];
+    static char names[MAX_TESTS * ALL_CONFIGS][96];
+    static struct CMUnitTest all[MAX_TESTS * ALL_CONFIGS];
     int total = 0;
     for (int t = 0; t < count; t++)
-        for (int c = 0; c < CONFIGS; c++, total++) {
+        for (int c = first; c < end; c++, total++) {
             snprintf(names[total], sizeof names[total], "%s [%s]", tests[t].name, configs[c].label);
             all[total] = (struct CMUnitTest){names[total], tests[t].run, NULL, NULL, (void *)(uintptr_t)&configs[c]};
         }
     return _cmocka_run_group_tests(room, all, (size_t)total, NULL, NULL);
+}
+
+static inline int run_device_tests(const char *room, const device_test *tests, int count)
+{
+    return run_configs(room, tests, count, 0, CONFIGS);
+}
+
+static inline int run_quantised_tests(const char *room, const device_test *tests, int count)
+{
+    return run_configs(room, tests, count, 0, ALL_CONFIGS);
 }
 
 /* ---- random numbers ------------------------------------------------------------------------------------------ */

@@ -103,7 +103,7 @@ static bool open_backend(ace_device *dev, const ace_cpu_options *options, ace_er
     cpu_backend *cpu = ace_calloc(1, sizeof *cpu, "the CPU device", error);
     dev->backend = cpu;
     if (!cpu) return false;
-    cpu->kernels = cpu_kernels_choose(options->isa, options->precision, error);
+    cpu->kernels = cpu_kernels_choose(options->isa, error);
     if (!cpu->kernels) return false;
     cpu->pool = ace_pool_open(options->threads, error);
     if (!cpu->pool) return false;

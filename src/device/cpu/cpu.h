@@ -53,9 +53,9 @@ void cpu_run(ace_device *dev, int64_t count, void (*task)(void *context, int64_t
 void cpu_run_rows(ace_device *dev, int64_t rows, size_t bytes,
                   void (*task)(void *context, int64_t first, int64_t count), void *context);
 
-/* isa.c: the kernels for `isa`, or for ACESTEP_ISA, or the best ones of this CPU for a device of that precision. NULL
- * with an error that lists what is supported. */
-const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_dtype precision, ace_error *error);
+/* isa.c: the kernels for `isa`, or for ACESTEP_ISA, or the best ones of this CPU. NULL with an error that lists what is
+ * supported. */
+const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error);
 
 /* weights.c */
 size_t cpu_weight_bytes(const ace_device *dev, const ace_weight_desc *desc);
@@ -92,7 +92,8 @@ typedef struct cpu_product {
 
 void cpu_multiply_tiles(ace_device *dev, const cpu_product *product);
 
-/* product_int8.c: the product with a weight in the form INT8. `room`: cpu_product_scratch() bytes. */
+/* product_int8.c, with a matrix unit product_int8_tiles.c: the product with a weight in the form INT8. `room`:
+ * cpu_product_scratch() bytes. */
 void cpu_multiply_int8(ace_device *dev, const cpu_product *product, void *room);
 size_t cpu_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
 

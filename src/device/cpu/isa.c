@@ -16,7 +16,8 @@
 static const cpu_kernels *const all[] = {
     &cpu_kernels_generic,
 #if defined(__x86_64__)
-    &cpu_kernels_avx2,    &cpu_kernels_avx512, &cpu_kernels_avx512_bf16, &cpu_kernels_amx,
+    &cpu_kernels_avx2,        &cpu_kernels_avx2_vnni,   &cpu_kernels_avx512,
+    &cpu_kernels_avx512_vnni, &cpu_kernels_avx512_bf16, &cpu_kernels_amx,
 #endif
 };
 enum { SETS = sizeof all / sizeof *all };
@@ -27,16 +28,25 @@ enum { SETS = sizeof all / sizeof *all };
 static bool amx_allowed(void)
 {
 #if defined(__linux__)
-    enum { OSXSAVE = 1 << 27, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, TILE_STATE = 3 << 17 };
+    enum { OSXSAVE = 1 << 27, AMX_BF16 = 1 << 22, AMX_TILE = 1 << 24, AMX_INT8 = 1 << 25, TILE_STATE = 3 << 17 };
     enum { REQUEST_PERMISSION = 0x1023, TILE_DATA = 18 }; /* ARCH_REQ_XCOMP_PERM, XFEATURE_XTILEDATA */
     unsigned a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & OSXSAVE)) return false;
-    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE)) return false;
+    if (!__get_cpuid_count(7, 0, &a, &b, &c, &d) || !(d & AMX_BF16) || !(d & AMX_TILE) || !(d & AMX_INT8)) return false;
     __asm__("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
     return (a & TILE_STATE) == TILE_STATE && syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
 #else
     return false;
 #endif
+}
+#endif
+
+#if defined(__x86_64__)
+static bool avx_vnni(void)
+{
+    enum { AVX_VNNI = 1 << 4 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a & AVX_VNNI);
 }
 #endif
 
@@ -48,11 +58,15 @@ static bool runs_here(ace_isa isa)
 #if defined(__x86_64__)
     case ACE_ISA_AVX2:
         return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+    case ACE_ISA_AVX2_VNNI:
+        return runs_here(ACE_ISA_AVX2) && avx_vnni();
     case ACE_ISA_AVX512:
         return runs_here(ACE_ISA_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+    case ACE_ISA_AVX512_VNNI:
+        return runs_here(ACE_ISA_AVX512) && __builtin_cpu_supports("avx512vnni");
     case ACE_ISA_AVX512_BF16:
-        return runs_here(ACE_ISA_AVX512) && __builtin_cpu_supports("avx512bf16");
+        return runs_here(ACE_ISA_AVX512_VNNI) && __builtin_cpu_supports("avx512bf16");
     case ACE_ISA_AMX:
         return runs_here(ACE_ISA_AVX512_BF16) && amx_allowed();
 #endif
@@ -61,12 +75,11 @@ static bool runs_here(ace_isa isa)
     }
 }
 
-/* AUTO takes the last set that runs and pays. AMX has nothing for float32. Intel's cores do a bf16 product of 512 bits
+/* AUTO takes the last set that runs and pays. Intel's cores do a bf16 product of 512 bits
  * at half the rate of the float32 one (their fast bf16 is AMX), so there the expansion to float32 of plain AVX-512 is
  * the better code. */
-static bool pays_here(ace_isa isa, ace_dtype precision)
+static bool pays_here(ace_isa isa)
 {
-    if (isa == ACE_ISA_AMX) return precision == ACE_BF16;
 #if defined(__x86_64__)
     if (isa == ACE_ISA_AVX512_BF16) return !__builtin_cpu_is("intel");
 #endif
@@ -83,9 +96,9 @@ static void list_supported(char *list, size_t size)
     }
 }
 
-const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_dtype precision, ace_error *error)
+const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_error *error)
 {
-    char supported[64];
+    char supported[96];
     list_supported(supported, sizeof supported);
     const cpu_kernels *chosen = NULL;
     const char *wanted = isa == ACE_ISA_AUTO ? getenv("ACESTEP_ISA") : NULL;
@@ -99,7 +112,7 @@ const cpu_kernels *cpu_kernels_choose(ace_isa isa, ace_dtype precision, ace_erro
         }
     } else {
         for (int i = 0; i < SETS; i++)
-            if (isa == ACE_ISA_AUTO ? runs_here(all[i]->isa) && pays_here(all[i]->isa, precision) : all[i]->isa == isa)
+            if (isa == ACE_ISA_AUTO ? runs_here(all[i]->isa) && pays_here(all[i]->isa) : all[i]->isa == isa)
                 chosen = all[i];
     }
     if (!chosen || !runs_here(chosen->isa)) {

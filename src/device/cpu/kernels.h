@@ -81,7 +81,9 @@ typedef struct cpu_kernels {
     void (*expand)(float *panel, const uint16_t *pairs, int taps, int64_t length);
 
     const cpu_quantised *quantised;
-    const cpu_int8 *int8;
+    const cpu_int8 *int8; /* products of int8 */
+    const cpu_int8_tiles
+        *int8_tiles; /* NULL: none; else those of many rows go there, between begin() and end() of `tiles` */
 
     /* Applies `e` to the tile c[rows][32] whose corner is (row, col) of the product; col counts columns of y, `cols` of
      * which exist in this panel. */
@@ -130,7 +132,9 @@ extern const cpu_kernels cpu_kernels_generic;
 #if defined(__x86_64__)
 cpu_gemm_kernel cpu_gemm_f32_avx2, cpu_gemm_f32_avx512, cpu_gemm_bf16_avx512;
 extern const cpu_kernels cpu_kernels_avx2;
+extern const cpu_kernels cpu_kernels_avx2_vnni;
 extern const cpu_kernels cpu_kernels_avx512;
+extern const cpu_kernels cpu_kernels_avx512_vnni;
 extern const cpu_kernels cpu_kernels_avx512_bf16;
 extern const cpu_kernels cpu_kernels_amx;
 extern const cpu_tiles cpu_tiles_amx;

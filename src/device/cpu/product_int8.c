@@ -6,7 +6,7 @@
  * order; they become float32 at the end, (sum * column scale) * row scale, for the usual epilogue.
  *
  * Long products are cut into segments of rows, so that the quantised rows take little memory. */
-#include "device/cpu/cpu.h"
+#include "device/cpu/product_int8.h"
 
 #include <string.h>
 
@@ -15,6 +15,7 @@ enum {
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
     GROUP = 16,       /* most panels of a task */
     CHUNK_SLABS = 8,  /* of a panel: 16 KiB */
+    FEW_ROWS = 12,    /* up to so many a matrix unit is not worth while: the time is that of reading the weights */
     STRIP = 16,       /* rows finished at a time */
     ROUND_ROWS = 32   /* room for rows that kernels read beyond the last */
 };
@@ -25,18 +26,6 @@ typedef struct buffers {
     float finished[STRIP * CPU_NR];
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of int8 needs more workspace");
-
-typedef struct int8_product {
-    const cpu_backend *cpu;
-    const ace_device *dev;
-    const cpu_product *p;
-    const cpu_int8 *int8;
-    int64_t first, rows, room_rows; /* of the segment, and what there is room for */
-    int64_t k, slabs, panels, panel_cols, cols, group, groups;
-    size_t panel_bytes;
-    float *scales; /* of the segment's rows */
-    char *bytes;   /* [slabs][room_rows][64] */
-} int8_product;
 
 static int64_t room_rows(int64_t rows)
 {
@@ -50,33 +39,34 @@ size_t cpu_product_scratch(const ace_device *dev, const ace_weight_desc *d, int6
     return (size_t)room_rows(rows) * (sizeof(float) + (size_t)bytes);
 }
 
-static int64_t byte_size(const int8_product *t)
-{
-    return t->int8->wide ? 2 : 1;
-}
-
 static void quantise_rows(void *context, int64_t first, int64_t count)
 {
     const int8_product *t = context;
     for (int64_t i = first; i < first + count; i++)
         t->scales[i] =
-            t->cpu->kernels->quantised->row(t->bytes + i * CPU_SLAB * byte_size(t), t->room_rows * CPU_SLAB,
+            t->cpu->kernels->quantised->row(t->bytes + i * CPU_SLAB * int8_byte_size(t), t->room_rows * CPU_SLAB,
                                             t->int8->wide, ace_mat_row(t->p->x, t->first + i), t->p->x.dtype, t->k);
 }
 
-static const char *panel_at(const int8_product *t, int64_t panel)
+void int8_finish(const int8_product *t, const int32_t *sums, int64_t first, int64_t rows, int64_t panel,
+                 float *finished)
 {
-    return (const char *)t->p->w->data + (size_t)panel * t->panel_bytes;
+    int64_t col = panel * t->panel_cols;
+    cpu_int8_columns columns;
+    memcpy(&columns, int8_panel(t, panel) + t->slabs * CPU_SLAB_BYTES, sizeof columns);
+    t->cpu->kernels->quantised->rescale(finished, sums, rows, t->scales + first, &columns);
+    t->cpu->kernels->epilogue(finished, t->first + first, rows, col, cpu_min(t->panel_cols, t->cols - col),
+                              &t->p->epilogue);
 }
 
 /* Slabs [slab, slab + slabs) of one panel with all rows of the block. */
 static void multiply_chunk(const int8_product *t, int64_t panel, int32_t *c, int64_t first, int64_t rows, int64_t slab,
                            int64_t slabs)
 {
-    const char *weights = panel_at(t, panel) + slab * CPU_SLAB_BYTES;
+    const char *weights = int8_panel(t, panel) + slab * CPU_SLAB_BYTES;
     int64_t distance = t->room_rows * CPU_SLAB;
     for (int64_t row = 0; row < rows; row += t->int8->rows)
-        t->int8->multiply(c + row * CPU_NR, t->bytes + (slab * distance + (first + row) * CPU_SLAB) * byte_size(t),
+        t->int8->multiply(c + row * CPU_NR, t->bytes + (slab * distance + (first + row) * CPU_SLAB) * int8_byte_size(t),
                           distance, (int)cpu_min(t->int8->rows, rows - row), slabs, (const int8_t *)weights, slab > 0,
                           weights + slabs * CPU_SLAB_BYTES);
 }
@@ -85,15 +75,8 @@ static void finish_block(const int8_product *t, buffers *own, int64_t first, int
                          int64_t panels)
 {
     for (int64_t m = 0; m < rows; m += STRIP)
-        for (int64_t i = 0; i < panels; i++) {
-            int64_t col = (first_panel + i) * t->panel_cols, now = cpu_min(STRIP, rows - m);
-            cpu_int8_columns columns;
-            memcpy(&columns, panel_at(t, first_panel + i) + t->slabs * CPU_SLAB_BYTES, sizeof columns);
-            t->cpu->kernels->quantised->rescale(own->finished, own->c[i] + m * CPU_NR, now, t->scales + first + m,
-                                                &columns);
-            t->cpu->kernels->epilogue(own->finished, t->first + first + m, now, col,
-                                      cpu_min(t->panel_cols, t->cols - col), &t->p->epilogue);
-        }
+        for (int64_t i = 0; i < panels; i++)
+            int8_finish(t, own->c[i] + m * CPU_NR, first + m, cpu_min(STRIP, rows - m), first_panel + i, own->finished);
 }
 
 static void block_task(void *context, int64_t index, int worker)
@@ -126,11 +109,15 @@ void cpu_multiply_int8(ace_device *dev, const cpu_product *p, void *room)
         .panel_bytes = cpu_quantised_panel_bytes(d),
         .bytes = room,
     };
-    t.scales = (float *)(void *)(t.bytes + t.room_rows * t.slabs * CPU_SLAB * byte_size(&t));
+    t.scales = (float *)(void *)(t.bytes + t.room_rows * t.slabs * CPU_SLAB * int8_byte_size(&t));
     t.panels = cpu_divide_up(t.cols, t.panel_cols);
     for (t.first = 0; t.first < p->rows && dev->failure.status == ACE_OK; t.first += SEGMENT_ROWS) {
         t.rows = cpu_min(SEGMENT_ROWS, p->rows - t.first);
         cpu_run_rows(dev, t.rows, (size_t)d->k * ace_mat_element(p->x), quantise_rows, &t);
+        if (t.cpu->kernels->int8_tiles && t.rows > FEW_ROWS) {
+            int8_multiply_tiles(dev, &t);
+            continue;
+        }
         int64_t blocks = cpu_divide_up(t.rows, BLOCK_ROWS);
         t.group = cpu_max(1, cpu_min(GROUP, t.panels * blocks / (4 * t.cpu->threads)));
         t.groups = cpu_divide_up(t.panels, t.group);

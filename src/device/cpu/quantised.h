@@ -53,6 +53,13 @@ typedef struct cpu_int8 {
     cpu_int8_kernel *multiply;
 } cpu_int8;
 
+/* The same on a matrix unit: up to 32 rows, of which whole halves of 16 are read and written. `meanwhile` is called
+ * once per slab: the unit works by itself, so that the core has time for something else. */
+typedef struct cpu_int8_tiles {
+    void (*multiply)(int32_t *c, const char *a, int64_t distance, int64_t rows, int64_t slabs, const int8_t *b,
+                     bool accumulate, void (*meanwhile)(void *context), void *context);
+} cpu_int8_tiles;
+
 /* What 32 x 32 expanded weights are written as. ROUNDED: float32 with the values that bf16 has. */
 typedef enum cpu_expanded { CPU_EXPANDED_F32, CPU_EXPANDED_ROUNDED, CPU_EXPANDED_PAIRS } cpu_expanded;
 
@@ -74,5 +81,10 @@ typedef struct cpu_quantised {
 } cpu_quantised;
 
 extern const cpu_int8 cpu_int8_generic;
+
+#if defined(__x86_64__)
+extern const cpu_int8 cpu_int8_avx2, cpu_int8_avx2_vnni, cpu_int8_avx512_vnni;
+extern const cpu_int8_tiles cpu_int8_tiles_amx;
+#endif
 
 #endif

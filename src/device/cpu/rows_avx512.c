@@ -1,4 +1,4 @@
-/* rows_avx512.c - the kernels for CPUs with AVX-512, with its bfloat16 product, and with AMX. */
+/* rows_avx512.c - the kernels for CPUs with AVX-512, with its products of bytes and of bfloat16, and with AMX. */
 #include "device/cpu/rows_template.h"
 
 const cpu_kernels cpu_kernels_avx512 = {
@@ -7,6 +7,17 @@ const cpu_kernels cpu_kernels_avx512 = {
     .label = "AVX-512",
     .mr = 12,
     .gemm_f32 = cpu_gemm_f32_avx512,
+    .int8 = &cpu_int8_avx2,
+    ROW_KERNELS,
+};
+
+const cpu_kernels cpu_kernels_avx512_vnni = {
+    .isa = ACE_ISA_AVX512_VNNI,
+    .key = "avx512vnni",
+    .label = "AVX-512 VNNI",
+    .mr = 12,
+    .gemm_f32 = cpu_gemm_f32_avx512,
+    .int8 = &cpu_int8_avx512_vnni,
     ROW_KERNELS,
 };
 
@@ -17,6 +28,7 @@ const cpu_kernels cpu_kernels_avx512_bf16 = {
     .mr = 12,
     .gemm_f32 = cpu_gemm_f32_avx512,
     .gemm_bf16 = cpu_gemm_bf16_avx512,
+    .int8 = &cpu_int8_avx512_vnni,
     ROW_KERNELS,
 };
 
@@ -28,5 +40,7 @@ const cpu_kernels cpu_kernels_amx = {
     .gemm_f32 = cpu_gemm_f32_avx512,
     .tiles = &cpu_tiles_amx,
     .attention_tiles = &cpu_attention_tiles_amx,
+    .int8_tiles = &cpu_int8_tiles_amx,
+    .int8 = &cpu_int8_avx512_vnni,
     ROW_KERNELS,
 };

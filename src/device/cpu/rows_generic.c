@@ -7,5 +7,6 @@ const cpu_kernels cpu_kernels_generic = {
     .label = "generic",
     .mr = 4,
     .gemm_f32 = cpu_gemm_f32_generic,
+    .int8 = &cpu_int8_generic,
     ROW_KERNELS,
 };

@@ -248,4 +248,4 @@ static float softmax_row(float *s, float *maximum, float *sum)
     .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, \
     .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row,   \
     .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add,    \
-    .quantised = &quantised_kernels, .int8 = &cpu_int8_generic
+    .quantised = &quantised_kernels

@@ -1,0 +1,110 @@
+/* product_int8_tiles.c - products of int8 on a matrix unit that multiplies tiles.
+ *
+ * As in product_tiles.c everything turns on where the operands come from, and the rows of x lie as tiles want them
+ * already. A task is a block of rows times some panels. It goes panel by panel, each in chunks of k that fit the
+ * first-level cache and meet all tiles of the block there; the sums wait in memory between chunks. Meanwhile the core
+ * finishes what was multiplied before, a few rows at a time, and asks for the weights that come next. */
+#include "device/cpu/product_int8.h"
+
+enum {
+    BLOCK_ROWS = 256, /* of a task, at most */
+    CHUNK_SLABS = 20, /* of a panel: two thirds of the first-level cache */
+    TOGETHER = 4,     /* panels finished together: longer pieces of rows to write */
+    STRIP = 4         /* rows finished at a time */
+};
+
+/* A thread's workspace. */
+typedef struct buffers {
+    int32_t c[2 * TOGETHER][BLOCK_ROWS * CPU_NR]; /* sums of a panel, some waiting to be finished */
+    float finished[STRIP * CPU_NR];
+} buffers;
+_Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of int8 tiles needs more workspace");
+
+/* What is done between the steps. */
+typedef struct chores {
+    const int8_product *t;
+    float *finished_rows;
+    /* sums that wait: of `panels` panels from `panel` on, BLOCK_ROWS * 32 apart, rows [first, first + rows) */
+    const int32_t *c;
+    int64_t first, rows, panel, panels;
+    int64_t strips, finished; /* of one panel each */
+    int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
+    const char *soon;         /* memory to ask for, `ahead` lines a step */
+    int64_t ahead;
+} chores;
+
+static void finish_strip(chores *k)
+{
+    int64_t row = k->finished / k->panels * STRIP, i = k->finished % k->panels;
+    int8_finish(k->t, k->c + (i * BLOCK_ROWS + row) * CPU_NR, k->first + row, cpu_min(STRIP, k->rows - row),
+                k->panel + i, k->finished_rows);
+    k->finished++;
+}
+
+static void finish_all(chores *k)
+{
+    while (k->finished < k->strips) finish_strip(k);
+}
+
+static void do_chores(void *context)
+{
+    chores *k = context;
+    for (int64_t i = 0; i < k->ahead; i++, k->soon += 64) __builtin_prefetch(k->soon, 0, 2);
+    for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
+}
+
+/* One panel with all tiles of the block. The chunk that comes next, wherever it is, is asked for meanwhile. */
+static void multiply_panel(const int8_product *t, chores *k, int64_t panel, int32_t *c, int64_t first, int64_t rows)
+{
+    int64_t tiles = cpu_divide_up(rows, CPU_TILE), distance = t->room_rows * CPU_SLAB;
+    int64_t chunk = cpu_divide_up(t->slabs, cpu_divide_up(t->slabs, CHUNK_SLABS));
+    for (int64_t slab = 0; slab < t->slabs; slab += chunk) {
+        int64_t slabs = cpu_min(chunk, t->slabs - slab), lines = slabs * (CPU_SLAB_BYTES / 64);
+        const char *b = int8_panel(t, panel) + slab * CPU_SLAB_BYTES;
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            int64_t row = tile * CPU_TILE;
+            k->ahead = cpu_divide_up(lines, tiles * slabs);
+            k->soon = b + (slabs * CPU_SLAB_BYTES) + tile * slabs * k->ahead * 64;
+            t->cpu->kernels->int8_tiles->multiply(c + row * CPU_NR,
+                                                  t->bytes + slab * distance + (first + row) * CPU_SLAB, distance,
+                                                  rows - row, slabs, (const int8_t *)b, slab > 0, do_chores, k);
+        }
+    }
+}
+
+static void tile_task(void *context, int64_t index, int worker)
+{
+    const int8_product *t = context;
+    buffers *own = cpu_workspace(t->cpu, worker);
+    int64_t first = index % t->blocks * t->block_rows, first_panel = index / t->blocks * t->group;
+    int64_t rows = cpu_min(t->block_rows, t->rows - first), panels = cpu_min(t->group, t->panels - first_panel);
+    int64_t steps = TOGETHER * t->slabs * cpu_divide_up(rows, CPU_TILE);
+    chores k = {.t = t, .finished_rows = own->finished, .first = first, .rows = rows, .pace = steps};
+    t->cpu->kernels->tiles->begin();
+    for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
+        int64_t together = i % TOGETHER + 1, place = i % (2 * TOGETHER);
+        multiply_panel(t, &k, first_panel + i, own->c[place], first, rows);
+        if (together < TOGETHER && i + 1 < panels) continue;
+        finish_all(&k);
+        k.c = own->c[place - together + 1];
+        k.panel = first_panel + i - together + 1;
+        k.panels = together;
+        k.strips = cpu_divide_up(rows, STRIP) * together;
+        k.finished = k.credit = 0;
+    }
+    finish_all(&k);
+    t->cpu->kernels->tiles->end();
+}
+
+/* Blocks of equal height, and several tasks per thread. */
+void int8_multiply_tiles(ace_device *dev, int8_product *t)
+{
+    int64_t wanted = 2 * t->cpu->threads;
+    t->blocks = cpu_divide_up(t->rows, BLOCK_ROWS);
+    t->block_rows = cpu_divide_up(cpu_divide_up(t->rows, t->blocks), CPU_TILE) * CPU_TILE;
+    t->blocks = cpu_divide_up(t->rows, t->block_rows);
+    t->groups = cpu_min(t->panels, cpu_divide_up(wanted, t->blocks));
+    t->group = cpu_divide_up(t->panels, t->groups);
+    t->groups = cpu_divide_up(t->panels, t->group);
+    cpu_run(dev, t->blocks * t->groups, tile_task, t);
+}
