@@ -1,8 +1,11 @@
 #include "song/allowance.h"
 
 #include "base/error.h"
+#include "song/planning.h"
+#include "song/prompt.h"
 #include "vram/machine.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 /* Of the memory that is available, what is left to others. */
@@ -45,14 +48,31 @@ static void warn(const job_warnings *warnings, const char *sentence)
     if (*sentence && warnings->warn) warnings->warn(warnings->user, sentence);
 }
 
-void allowance_reduce(const allowance *a, ace_request *r, bool with_planner, const job_warnings *warnings)
+/* Reduces what was asked for to what `longest` seconds and the codes, if there are any, leave of it. */
+static bool shorten(ace_request *r, song_codes *own, double longest, ace_error *error)
+{
+    if (own->count == 0) {
+        request_put_number(r, FIELD_DURATION, longest);
+        return true;
+    }
+    own->count = (int64_t)(longest * LM_CODES_PER_SECOND);
+    return planning_put_codes(r, own, error);
+}
+
+bool allowance_reduce(const allowance *a, ace_request *r, bool with_planner, const job_warnings *warnings,
+                      ace_error *error)
 {
     limits_result reduced;
-    double duration = request_number(r, FIELD_DURATION, 0);
+    song_codes own = {0};
+    if (!prompt_parse_codes(request_text(r, FIELD_AUDIO_CODES, ""), &own.codes, &own.count, error)) return false;
+    double duration = own.count > 0 ? (double)own.count / LM_CODES_PER_SECOND : request_number(r, FIELD_DURATION, 0);
     int batch = (int)request_integer(r, FIELD_BATCH_SIZE, 1);
-    limits_request(machine_limits_basis(a->machine), with_planner, duration, LIMITS_ASKED, batch, &reduced);
-    if (reduced.duration != duration) request_put_number(r, FIELD_DURATION, reduced.duration);
+    limits_request(machine_limits_basis(a->machine), with_planner, duration,
+                   own.count > 0 ? LIMITS_SOURCE_AUDIO : LIMITS_ASKED, batch, &reduced);
+    bool ok = reduced.duration == duration || shorten(r, &own, reduced.duration, error);
     if (reduced.batch != batch) request_put_integer(r, FIELD_BATCH_SIZE, reduced.batch);
     warn(warnings, reduced.duration_warning);
     warn(warnings, reduced.batch_warning);
+    free(own.codes);
+    return ok;
 }

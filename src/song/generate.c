@@ -109,8 +109,9 @@ static bool plan_request(call *c, ace_request *asked, ace_result *result, song_p
     planning_wish wish;
     planner_fit fit;
     *plan = (song_plan){0};
-    if (!arrange_wishes(engine, asked, false, &wish, error)) return false;
-    allowance_reduce(&engine->allowance, asked, planning_wanted(&wish), &c->warnings);
+    if (!arrange_wishes(engine, asked, false, &wish, error) ||
+        !allowance_reduce(&engine->allowance, asked, planning_wanted(&wish), &c->warnings, error))
+        return false;
     if (!planning_wanted(&wish)) return plan_nothing(asked, plan, error);
     if (!arrange_planner(engine, asked, &wish, engine->limit, &fit, error)) return false;
     if (fit.refusal.status != ACE_OK)

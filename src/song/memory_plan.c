@@ -127,8 +127,9 @@ static bool plan_request(planning_of *g, ace_error *error)
     ace_engine *engine = g->engine;
     song_plan assumed = {0};
     song_job job;
-    if (!arrange_wishes(engine, g->asked, true, &g->wish, error)) return false;
-    allowance_reduce(&engine->allowance, g->asked, planning_wanted(&g->wish), &g->warnings);
+    if (!arrange_wishes(engine, g->asked, true, &g->wish, error) ||
+        !allowance_reduce(&engine->allowance, g->asked, planning_wanted(&g->wish), &g->warnings, error))
+        return false;
     g->plan->batch = (int)request_integer(g->asked, FIELD_BATCH_SIZE, 1);
     g->plan->duration = request_number(g->asked, FIELD_DURATION, 0);
     bool ok = plan_planner(g, error) && assume_plan(g, &assumed, error) &&
