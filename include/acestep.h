@@ -176,6 +176,7 @@ typedef struct ace_callbacks {
 /* What a stage took. */
 typedef struct ace_stage_cost {
     double seconds, flops, bytes_moved;
+    double bytes_loaded;  /* of weights made: again and again where layers are streamed */
     size_t weight_bytes;  /* loaded when the stage ended */
     size_t scratch_bytes; /* most working memory in use during the stage */
     size_t peak_bytes;    /* most memory of all kinds during the stage: weights, working memory, fixed workspace */
@@ -227,6 +228,9 @@ typedef struct ace_memory_plan {
     size_t planner_peak;    /* while it works */
     size_t planner_weights; /* of this: its weights */
     size_t planner_cache;   /* of this: keys and values */
+    int planner_layers;     /* that it has, and how many of them are loaded one at a time, for every token anew */
+    int planner_streamed;
+    bool planner_fetches; /* the rows of its table that stand for text are read from the file when they are needed */
 
     double duration; /* seconds of each song after all limits; the longest where the planner chooses */
     int batch;
@@ -242,6 +246,7 @@ bool ace_plan_memory(ace_engine *engine, const ace_request *request, ace_memory_
  * model's: for estimates. Takes 32 to 64 MiB for it. */
 typedef struct ace_speed {
     double flops, bytes;
+    double load; /* bytes of weights made ready from memory; from a disk it may take longer */
 } ace_speed;
 
 bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error);

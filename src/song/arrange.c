@@ -13,51 +13,98 @@ bool arrange_wishes(const ace_engine *engine, const ace_request *asked, bool pla
     if (available && !engine->allowance.planner_by_default && !insists) available = false;
     if (!planning_wishes(asked, available, &problem, wish, error)) return false;
     if (planned_for || !wish->metadata || !engine->checkpoint->synthetic) return true;
-    return ace_fail(error, ACE_ERROR_MODEL,
-                    "a planner of random weights writes audio codes and no words: give bpm, keyscale, timesignature and "
-                    "duration, or do without planning (thinking false)");
+    return ace_fail(
+        error, ACE_ERROR_MODEL,
+        "a planner of random weights writes audio codes and no words: give bpm, keyscale, timesignature and "
+        "duration, or do without planning (thinking false)");
 }
 
 /* ---- the planner ----------------------------------------------------------------------------------------------- */
 
-static bool measure(ace_engine *engine, planner *p, const ace_request *asked, const planning_wish *wish, int at_once,
-                    planner_fit *fit, ace_error *error)
+/* Making a streamed layer ready takes about so many times as long as reading one that stays. */
+static const double STREAMING = 4;
+
+/* What a planner may take. */
+typedef struct planner_room {
+    size_t bytes; /* 0: no limit */
+    bool share;   /* it is the tier's share */
+} planner_room;
+
+static planner_room room_of(const ace_engine *engine, size_t limit)
 {
-    planning_wish turns = *wish;
-    turns.at_once = at_once;
-    *fit = (planner_fit){.at_once = at_once};
-    if (!planning_limits(p, asked, &turns, &fit->limits, error) || !planner_plan(p, &fit->limits, &fit->needs, error))
-        return false;
+    size_t share = engine->allowance.planner_share;
+    bool by_share = share > 0 && (limit == 0 || share < limit);
+    return (planner_room){by_share ? share : limit, by_share};
+}
+
+static bool fits(const planner_fit *fit, planner_room room)
+{
+    return room.bytes == 0 || fit->own <= room.bytes;
+}
+
+/* Finds how the weights are stored for fit's limits. */
+static bool settle(const ace_engine *engine, planner *p, planner_room room, planner_fit *fit, ace_error *error)
+{
     ace_device_stats stats = ace_device_get_stats(engine->dev);
-    fit->own = stats.workspace + planner_weight_bytes(p) + fit->needs.weights + fit->needs.scratch;
-    fit->peak = stats.workspace + stats.weight_bytes + fit->needs.weights + fit->needs.scratch;
+    size_t fixed = stats.workspace, most = room.bytes > fixed ? room.bytes - fixed : 1;
+    if (!planner_settle(p, room.bytes ? most : 0, &fit->setup, &fit->needs, error)) return false;
+    fit->own = fixed + planner_bytes(&fit->needs);
+    fit->peak = fit->own + stats.weight_bytes - planner_weight_bytes(p);
     return true;
 }
 
-static void refuse(planner_fit *fit, size_t most, bool share)
+/* Tells what came of it. */
+static void judge(planner_fit *fit, planner_room room, size_t limit)
 {
+    fit->alone = limit > 0 && fit->peak > limit;
+    if (fit->alone) fit->peak = fit->own;
+    if (fits(fit, room)) return;
     ace_fail(&fit->refusal, ACE_ERROR_MEMORY,
-             "the planner needs %.2f GiB of memory and %.2f GiB are allowed%s: take a smaller one, ask for a shorter "
-             "song, or do without (--lm none)",
-             (double)fit->own / GIB, (double)most / GIB, share ? " for it in this tier" : "");
+             "the planner needs %.2f GiB of memory even with its layers streamed, one song at a time, and %.2f GiB are "
+             "allowed%s, %zu bytes too few: take a smaller one, ask for a shorter song, or do without (--lm none)",
+             (double)fit->own / GIB, (double)room.bytes / GIB, room.share ? " for it in this tier" : "",
+             fit->own - room.bytes);
+}
+
+/* The time of writing codes in turns, in units of reading one layer. */
+static double time_of(const planner *p, const planner_fit *fit, int turns)
+{
+    return turns * (planner_layers(p) + (STREAMING - 1) * fit->setup.streamed);
 }
 
 bool arrange_planner(ace_engine *engine, const ace_request *asked, const planning_wish *wish, size_t limit,
                      planner_fit *fit, ace_error *error)
 {
-    size_t share = engine->allowance.planner_share;
-    bool by_share = share > 0 && (limit == 0 || share < limit);
-    size_t most = by_share ? share : limit;
     planner *p = engine_planner(engine, error);
-    int at_once = (int)request_integer(asked, FIELD_BATCH_SIZE, 1);
-    if (!p || !measure(engine, p, asked, wish, at_once, fit, error)) return false;
-    while (most > 0 && fit->own > most && at_once > 1) {
+    planner_room room = room_of(engine, limit);
+    int songs = wish->codes ? (int)request_integer(asked, FIELD_BATCH_SIZE, 1) : 1;
+    double best = -1; /* negative: nothing fits yet */
+    if (!p) return false;
+    for (int at_once = songs, turns = 1; best < 0 || turns * planner_layers(p) < best;) {
+        planning_wish together = *wish;
+        planner_fit candidate = {.at_once = at_once};
+        together.at_once = at_once;
+        if (!planning_limits(p, asked, &together, &candidate.setup.limits, error) ||
+            !settle(engine, p, room, &candidate, error))
+            return false;
+        double time = fits(&candidate, room) ? time_of(p, &candidate, turns) : -1;
+        if (best < 0 || (time >= 0 && time < best)) *fit = candidate;
+        if (time >= 0 && (best < 0 || time < best)) best = time;
+        if (at_once == 1) break;
         at_once = (at_once + 1) / 2;
-        if (!measure(engine, p, asked, wish, at_once, fit, error)) return false;
+        turns = (songs + at_once - 1) / at_once;
     }
-    fit->alone = limit > 0 && fit->peak > limit;
-    if (fit->alone) fit->peak = fit->own;
-    if (most > 0 && fit->own > most) refuse(fit, most, by_share);
+    judge(fit, room, limit);
+    return true;
+}
+
+bool arrange_words(ace_engine *engine, const lm_session_limits *limits, planner_fit *fit, ace_error *error)
+{
+    planner *p = engine_planner(engine, error);
+    planner_room room = room_of(engine, engine->limit);
+    *fit = (planner_fit){.at_once = 1, .setup.limits = *limits};
+    if (!p || !settle(engine, p, room, fit, error)) return false;
+    judge(fit, room, engine->limit);
     return true;
 }
 

@@ -11,7 +11,7 @@
 typedef struct planner_fit {
     bool alone;  /* what songs were made with is unloaded before */
     int at_once; /* songs whose codes are written together */
-    lm_session_limits limits;
+    planner_setup setup;
     planner_needs needs;
     size_t peak;       /* bytes of all memory while it works */
     size_t own;        /* of these, bytes that would be needed with nothing else loaded */
@@ -24,9 +24,14 @@ bool arrange_wishes(const ace_engine *engine, const ace_request *asked, bool pla
                     ace_error *error);
 
 /* Finds how the planner works within `limit` bytes (0: none) and within the tier's share for it; fit->refusal says when
- * it does not. Its songs take turns where they need too much together. Nothing is loaded or unloaded. */
+ * it does not. Where it needs too much, the rows of its table that stand for text are fetched when they are needed;
+ * then as many of its layers as must are streamed, or its songs take turns, whichever takes less time. Nothing is
+ * loaded or unloaded. */
 bool arrange_planner(ace_engine *engine, const ace_request *asked, const planning_wish *wish, size_t limit,
                      planner_fit *fit, ace_error *error);
+
+/* The same for one run of these limits. */
+bool arrange_words(ace_engine *engine, const lm_session_limits *limits, planner_fit *fit, ace_error *error);
 
 /* What becomes of a request whose planner is refused: an error when it insists on one, else a warning, and true: it is
  * made without. */

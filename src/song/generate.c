@@ -121,7 +121,8 @@ static bool plan_request(call *c, ace_request *asked, ace_result *result, song_p
     result->planned = true;
     result->planned_peak = fit.peak;
     planner_watch watch = call_planner_watch(c);
-    bool ok = planning_run(engine->planner, asked, &wish, &c->warnings, &watch, result->stages, plan, error);
+    bool ok =
+        planning_run(engine->planner, asked, &wish, &fit.setup, &c->warnings, &watch, result->stages, plan, error);
     for (int i = 0; i < ACE_STAGE_COUNT; i++) raise_peak(&result->measured_peak, result->stages[i].peak_bytes);
     return ok;
 }

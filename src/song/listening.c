@@ -71,6 +71,7 @@ static bool close_book(const run *r, const book *b, ace_stage_cost *cost)
     *cost = (ace_stage_cost){.seconds = ace_clock() - b->started,
                              .flops = after.flops - b->before.flops,
                              .bytes_moved = after.bytes_moved - b->before.bytes_moved,
+                             .bytes_loaded = after.bytes_loaded - b->before.bytes_loaded,
                              .weight_bytes = after.weight_bytes,
                              .scratch_bytes = after.scratch_peak};
     return ace_device_ok(r->dev, r->error);

@@ -63,8 +63,11 @@ static bool plan_planner(planning_of *g, ace_error *error)
     plan->planner_alone = g->lm.alone;
     plan->planner_songs = g->wish.codes ? g->lm.at_once : 0;
     plan->planner_peak = plan->peak = plan->fastest = g->lm.peak;
-    plan->planner_weights = planner_weight_bytes(g->engine->planner) + needs->weights;
+    plan->planner_weights = needs->weights;
     plan->planner_cache = needs->cache;
+    plan->planner_layers = planner_layers(g->engine->planner);
+    plan->planner_streamed = g->lm.setup.streamed;
+    plan->planner_fetches = g->lm.setup.fetches;
     return true;
 }
 
@@ -76,7 +79,7 @@ static bool count_planner(const planning_of *g, ace_error *error)
     cost->weight_bytes = g->plan->planner_weights;
     cost->scratch_bytes = g->lm.needs.scratch;
     cost->peak_bytes = g->plan->planner_peak;
-    return planning_count_work(g->engine->planner, g->asked, &turns, g->plan->duration, cost, error);
+    return planning_count_work(g->engine->planner, g->asked, &turns, &g->lm.setup, g->plan->duration, cost, error);
 }
 
 /* ---- the songs ------------------------------------------------------------------------------------------------- */

@@ -133,6 +133,7 @@ static bool end(run *r)
     r->costs[r->stage] = (ace_stage_cost){.seconds = ace_clock() - r->started,
                                           .flops = after.flops - r->before.flops,
                                           .bytes_moved = after.bytes_moved - r->before.bytes_moved,
+                                          .bytes_loaded = after.bytes_loaded - r->before.bytes_loaded,
                                           .weight_bytes = after.weight_bytes,
                                           .scratch_bytes = after.scratch_peak,
                                           .peak_bytes = after.total_peak};
@@ -259,7 +260,7 @@ static bool condition(run *r)
 typedef struct metered_call {
     bool known, uncond;
     size_t used, held;
-    double flops, bytes_moved;
+    double flops, bytes_moved, bytes_loaded;
 } metered_call;
 
 typedef struct diffusion {
@@ -300,6 +301,7 @@ static bool repeat_call(const diffusion *d, bool uncond)
     ace_device_stats now = ace_device_get_stats(d->r->dev);
     if (!m->known || m->uncond != uncond || m->used != now.scratch_bytes || m->held != now.scratch_held) return false;
     ace_meter_repeat(d->r->dev, m->flops, m->bytes_moved);
+    ace_meter_repeat_loading(d->r->dev, m->bytes_loaded);
     return true;
 }
 
@@ -311,7 +313,8 @@ static void remember_call(diffusion *d, bool uncond, const ace_device_stats *bef
                                 .used = before->scratch_bytes,
                                 .held = before->scratch_held,
                                 .flops = after.flops - before->flops,
-                                .bytes_moved = after.bytes_moved - before->bytes_moved};
+                                .bytes_moved = after.bytes_moved - before->bytes_moved,
+                                .bytes_loaded = after.bytes_loaded - before->bytes_loaded};
 }
 
 static bool velocity(void *context, const sampler_call *call, ace_error *error)

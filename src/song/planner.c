@@ -12,15 +12,24 @@
 /* The first audio code of a planner without a tokenizer, and of the official ones (lm.md 2.6). */
 enum { FIRST_CODE = 151669 };
 
+/* Tokens computed at once where memory is shorter than it was planned to be. */
+enum { SHORT_PASS = 64 };
+
 struct planner {
     ace_device *dev;
     const ace_checkpoint *checkpoint;
     planner_options options;
     ace_tokenizer *tokenizer;
     lm_grammar *grammars[2]; /* of each profile, made when first used */
-    bool loaded;
-    size_t weight_bytes; /* 0 unless loaded */
+    bool loaded;             /* as `setup` says */
+    size_t weight_bytes;     /* 0 unless loaded */
+    planner_setup setup;
     qwen3_lm model;
+    struct {
+        bool known;
+        planner_setup setup;
+        planner_needs needs;
+    } planned; /* last: what a run begins with was planned just before */
 
     /* a run */
     lm_session *session;
@@ -102,27 +111,127 @@ static size_t cache_bytes(const planner *p, const lm_session_limits *limits)
            ace_dtype_block_bytes(ace_device_act(p->dev));
 }
 
-bool planner_plan(const planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error)
+int planner_layers(const planner *p)
 {
-    *needs = (planner_needs){0};
-    ace_device *meter = ace_meter_open(p->dev, error);
-    qwen3_lm *model = meter ? ace_calloc(1, sizeof *model, "the plan of the planner", error) : NULL;
-    bool ok = false;
-    if (model) {
-        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm,
-                      &(qwen3_lm_storage){.layers.form = p->options.form});
-        lm_session *session = ace_device_ok(meter, error) ? lm_session_open(model, limits, error) : NULL;
-        ace_device_stats stats = ace_device_get_stats(meter);
-        ok = session != NULL;
-        needs->weights = p->loaded ? 0 : stats.weight_bytes;
-        needs->scratch = stats.scratch_peak;
-        needs->cache = cache_bytes(p, limits);
-        lm_session_close(session);
-        qwen3_lm_free(model);
+    return p->checkpoint->lm.stack.layers;
+}
+
+static int32_t first_code(const planner *p)
+{
+    return p->tokenizer ? tokenizer_audio_first(p->tokenizer) : FIRST_CODE;
+}
+
+/* Ids of audio codes: no more than the vocabulary has. */
+static int32_t code_count(const planner *p)
+{
+    int32_t most = p->checkpoint->lm.vocab_size - first_code(p);
+    return most < LM_CODES ? most : LM_CODES;
+}
+
+static void load_weights(const planner *p, const planner_setup *setup, ace_device *dev, qwen3_lm *model)
+{
+    qwen3_lm_storage storage = {.layers = {.streamed = setup->streamed > 0,
+                                           .resident = planner_layers(p) - setup->streamed,
+                                           .form = p->options.form}};
+    if (setup->fetches) {
+        storage.first_row = first_code(p);
+        storage.rows = code_count(p);
     }
-    free(model);
-    ace_device_close(meter);
+    qwen3_lm_load(model, dev, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm, &storage);
+}
+
+/* A planner on the meter, with a session. */
+typedef struct metered {
+    ace_device *meter;
+    qwen3_lm *model;
+    lm_session *session;
+} metered;
+
+static void close_metered(metered *m)
+{
+    lm_session_close(m->session);
+    if (m->model) qwen3_lm_free(m->model);
+    free(m->model);
+    ace_device_close(m->meter);
+}
+
+/* close_metered() is due in any case. */
+static bool open_metered(metered *m, const planner *p, const planner_setup *setup, ace_error *error)
+{
+    *m = (metered){.meter = ace_meter_open(p->dev, error)};
+    m->model = m->meter ? ace_calloc(1, sizeof *m->model, "the plan of the planner", error) : NULL;
+    if (!m->model) return false;
+    load_weights(p, setup, m->meter, m->model);
+    m->session = ace_device_ok(m->meter, error) ? lm_session_open(m->model, &setup->limits, error) : NULL;
+    return m->session != NULL;
+}
+
+static bool same_setup(const planner_setup *a, const planner_setup *b)
+{
+    const lm_session_limits *x = &a->limits, *y = &b->limits;
+    return a->streamed == b->streamed && a->fetches == b->fetches && x->items == y->items && x->guided == y->guided &&
+           x->rows == y->rows && x->positions == y->positions && x->pass == y->pass;
+}
+
+/* Has a code written after one token of text: all that is streamed and fetched comes and goes. */
+static bool write_one(const planner *p, lm_session *session, ace_error *error)
+{
+    int32_t text = 0, token;
+    lm_free_text any_code = {{first_code(p), first_code(p) + code_count(p)}, -1, false};
+    lm_item item = {
+        .prompt = &text, .prompt_count = 1, .constraint = lm_constraint_free_text(&any_code), .tokens = &token};
+    lm_write_options options = {.sampling = lm_sampling_default(), .max_tokens = 1};
+    options.sampling.guidance = 1;
+    return lm_write(session, &item, 1, &options, error);
+}
+
+bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, ace_error *error)
+{
+    metered m;
+    if (p->planned.known && same_setup(&p->planned.setup, setup)) {
+        *needs = p->planned.needs;
+        return true;
+    }
+    *needs = (planner_needs){0};
+    bool ok = open_metered(&m, p, setup, error);
+    if (ok) {
+        ace_device_stats before = ace_device_get_stats(m.meter);
+        ok = write_one(p, m.session, error);
+        ace_device_stats after = ace_device_get_stats(m.meter);
+        needs->weights = before.weight_bytes;
+        needs->scratch = before.scratch_peak;
+        needs->passing = after.total_peak - before.total_peak;
+        needs->cache = cache_bytes(p, &setup->limits);
+    }
+    close_metered(&m);
+    p->planned.known = ok;
+    p->planned.setup = *setup;
+    p->planned.needs = *needs;
     return ok;
+}
+
+bool planner_settle(planner *p, size_t most, planner_setup *setup, planner_needs *needs, ace_error *error)
+{
+    const int all = planner_layers(p);
+    int enough = all, too_few = 0;
+    const planner_setup ways[] = {{setup->limits, 0, false}, {setup->limits, 0, true}, {setup->limits, all, true}};
+    bool fits = false;
+    for (size_t i = 0; i < sizeof ways / sizeof *ways && !fits; i++) {
+        *setup = ways[i];
+        if (!planner_plan(p, setup, needs, error)) return false;
+        fits = most == 0 || planner_bytes(needs) <= most;
+    }
+    if (!fits || setup->streamed == 0) return true;
+    while (enough - too_few > 1) {
+        setup->streamed = (enough + too_few) / 2;
+        if (!planner_plan(p, setup, needs, error)) return false;
+        if (planner_bytes(needs) <= most)
+            enough = setup->streamed;
+        else
+            too_few = setup->streamed;
+    }
+    setup->streamed = enough;
+    return planner_plan(p, setup, needs, error);
 }
 
 static void report(const planner *p, ace_stage stage, const char *unit, int64_t done, int64_t total, double rate)
@@ -143,48 +252,68 @@ static ace_stage_cost close_books(const planner *p)
     return (ace_stage_cost){.seconds = ace_clock() - p->started,
                             .flops = after.flops - p->before.flops,
                             .bytes_moved = after.bytes_moved - p->before.bytes_moved,
+                            .bytes_loaded = after.bytes_loaded - p->before.bytes_loaded,
                             .weight_bytes = after.weight_bytes,
                             .scratch_bytes = after.scratch_peak,
                             .peak_bytes = after.total_peak};
 }
 
-/* Takes the memory of a run, whose limits need nothing more than the weights that are loaded. */
-static bool open_session(planner *p, const lm_session_limits *limits, ace_error *error)
+/* The memory of a run, and the weights where they are not loaded in this way. */
+static bool take_memory(planner *p, const planner_setup *setup, ace_error *error)
 {
-    p->session = ace_device_ok(p->dev, error) ? lm_session_open(&p->model, limits, error) : NULL;
+    planner_needs needs;
+    if (p->setup.streamed != setup->streamed || p->setup.fetches != setup->fetches) planner_unload(p);
+    if (!planner_plan(p, setup, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, error)) return false;
+    if (!p->loaded) {
+        size_t others = ace_device_get_stats(p->dev).weight_bytes;
+        load_weights(p, setup, p->dev, &p->model);
+        p->loaded = true;
+        p->weight_bytes = ace_device_get_stats(p->dev).weight_bytes - others;
+    }
+    p->setup = *setup;
+    return ace_device_ok(p->dev, error);
+}
+
+static bool open_session(planner *p, ace_error *error)
+{
+    p->session = lm_session_open(&p->model, &p->setup.limits, error);
     return p->session != NULL;
 }
 
-bool planner_begin(planner *p, const lm_session_limits *limits, const planner_watch *watch, ace_error *error)
+bool planner_begin(planner *p, const planner_setup *setup, const planner_watch *watch, ace_error *error)
 {
     static const planner_watch nobody;
-    planner_needs needs;
     p->watch = watch ? watch : &nobody;
     p->load = p->plan = (ace_stage_cost){0};
-    if (!planner_plan(p, limits, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, error)) return false;
     open_books(p);
     report(p, ACE_STAGE_LOAD, "parts", 0, 1, 0);
-    if (!p->loaded) {
-        qwen3_lm_load(&p->model, p->dev, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm,
-                      &(qwen3_lm_storage){.layers.form = p->options.form});
-        p->loaded = true;
-        p->weight_bytes = ace_device_get_stats(p->dev).weight_bytes - p->before.weight_bytes;
-    }
-    report(p, ACE_STAGE_LOAD, "parts", 1, 1, 0);
+    bool ok = take_memory(p, setup, error);
+    if (ok) report(p, ACE_STAGE_LOAD, "parts", 1, 1, 0);
     p->load = close_books(p);
     open_books(p);
-    if (open_session(p, limits, error)) return true;
+    if (ok && open_session(p, error)) return true;
     planner_end(p, NULL);
     return false;
 }
 
-bool planner_resize(planner *p, const lm_session_limits *limits, ace_error *error)
+bool planner_rearrange(planner *p, const lm_session_limits *limits, ace_error *error)
 {
-    planner_needs needs;
+    planner_setup larger = {.limits = *limits};
+    planner_needs has, needs;
+    if (!planner_plan(p, &p->setup, &has, error) || !planner_settle(p, planner_bytes(&has), &larger, &needs, error))
+        return false;
+    if (planner_bytes(&needs) > planner_bytes(&has)) {
+        larger.limits.pass = SHORT_PASS;
+        if (!planner_settle(p, planner_bytes(&has), &larger, &needs, error)) return false;
+    }
+    if (planner_bytes(&needs) > planner_bytes(&has))
+        return ace_fail(error, ACE_ERROR_MEMORY,
+                        "what the planner has written needs %zu bytes of memory to go on with, and %zu were planned: "
+                        "ask for a shorter song, or try another seed",
+                        planner_bytes(&needs), planner_bytes(&has));
     lm_session_close(p->session);
     p->session = NULL;
-    return planner_plan(p, limits, &needs, error) && ace_scratch_reserve(p->dev, needs.scratch, error) &&
-           open_session(p, limits, error);
+    return take_memory(p, &larger, error) && open_session(p, error);
 }
 
 void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT])
@@ -305,7 +434,7 @@ bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, a
 /* The codes among the tokens of an item. */
 static bool take_codes(const planner *p, const lm_item *item, song_codes *list, ace_error *error)
 {
-    int32_t first = p->tokenizer ? tokenizer_audio_first(p->tokenizer) : FIRST_CODE;
+    int32_t first = first_code(p);
     list->codes = ace_calloc((size_t)item->count, sizeof *list->codes, "audio codes", error);
     if (!list->codes) return false;
     for (int64_t i = 0; i < item->count; i++)
@@ -327,7 +456,7 @@ static bool sing(planner *p, const planner_task *task, const lm_grammar_plan *pl
                  const uint64_t *seeds, int songs, song_codes *lists, ace_error *error)
 {
     for (int i = 0; i < songs; i++) {
-        c->any_code[i] = (lm_free_text){{FIRST_CODE, FIRST_CODE + LM_CODES}, -1, false};
+        c->any_code[i] = (lm_free_text){{first_code(p), first_code(p) + code_count(p)}, -1, false};
         c->items[i] = (lm_item){.prompt = task->prompt->data,
                                 .prompt_count = (int64_t)task->prompt->count,
                                 .constraint = plan ? lm_grammar_constraint(&c->rules[i], plan)
@@ -382,14 +511,14 @@ static void on_metered_token(void *user, const lm_progress *progress)
 }
 
 /* Has two tokens written after `prompt` tokens, of which `ids` has as many. */
-static bool write_two(lm_session *session, const planner_work *work, const int32_t *ids, int64_t prompt, two_tokens *t,
-                      ace_error *error)
+static bool write_two(const planner *p, lm_session *session, const planner_work *work, const int32_t *ids,
+                      int64_t prompt, two_tokens *t, ace_error *error)
 {
     lm_item items[LM_MAX_ITEMS];
     lm_free_text texts[LM_MAX_ITEMS];
     int32_t tokens[LM_MAX_ITEMS][2];
     for (int i = 0; i < work->items; i++) {
-        texts[i] = (lm_free_text){{0, LM_CODES}, -1, false};
+        texts[i] = (lm_free_text){{first_code(p), first_code(p) + code_count(p)}, -1, false};
         items[i] = (lm_item){.prompt = ids,
                              .prompt_count = prompt,
                              .constraint = lm_constraint_free_text(&texts[i]),
@@ -408,46 +537,41 @@ static bool write_two(lm_session *session, const planner_work *work, const int32
 
 /* What a step costs grows in proportion to what was read and written before it: so all of them cost as many times what
  * the middle one costs. */
-static bool meter_work(lm_session *session, const planner_work *work, ace_device *meter, ace_stage_cost *cost,
+static bool meter_work(const planner *p, const metered *m, const planner_work *work, ace_stage_cost *cost,
                        ace_error *error)
 {
     int64_t middle = work->prompt + work->tokens / 2;
     int32_t *ids = ace_calloc((size_t)middle, sizeof *ids, "the plan of the planner", error);
-    two_tokens t = {.meter = meter};
-    ace_device_stats start = ace_device_get_stats(meter);
-    bool ok = ids && write_two(session, work, ids, work->prompt, &t, error);
+    two_tokens t = {.meter = m->meter};
+    ace_device_stats start = ace_device_get_stats(m->meter);
+    bool ok = ids && write_two(p, m->session, work, ids, work->prompt, &t, error);
     if (ok) {
         cost->flops += t.at[0].flops - start.flops;
         cost->bytes_moved += t.at[0].bytes_moved - start.bytes_moved;
-        ok = write_two(session, work, ids, middle, &t, error);
+        cost->bytes_loaded += t.at[0].bytes_loaded - start.bytes_loaded;
+        ok = write_two(p, m->session, work, ids, middle, &t, error);
     }
     if (ok) {
-        cost->flops += (t.at[1].flops - t.at[0].flops) * (double)(work->tokens - 1);
-        cost->bytes_moved += (t.at[1].bytes_moved - t.at[0].bytes_moved) * (double)(work->tokens - 1);
+        double steps = (double)(work->tokens - 1);
+        cost->flops += (t.at[1].flops - t.at[0].flops) * steps;
+        cost->bytes_moved += (t.at[1].bytes_moved - t.at[0].bytes_moved) * steps;
+        cost->bytes_loaded += (t.at[1].bytes_loaded - t.at[0].bytes_loaded) * steps;
     }
     free(ids);
     return ok;
 }
 
-bool planner_count_work(const planner *p, const planner_work *work, ace_stage_cost *cost, ace_error *error)
+bool planner_count_work(const planner *p, const planner_setup *setup, const planner_work *work, ace_stage_cost *cost,
+                        ace_error *error)
 {
     int64_t longest = work->prompt + work->tokens / 2 + 2;
-    lm_session_limits limits = {.items = work->items,
-                                .guided = work->guided,
-                                .rows = lm_rows_needed(work->items, longest, work->guided ? longest : 0, 2),
-                                .positions = longest + 2};
-    ace_device *meter = ace_meter_open(p->dev, error);
-    qwen3_lm *model = meter ? ace_calloc(1, sizeof *model, "the plan of the planner", error) : NULL;
-    bool ok = false;
-    if (model) {
-        qwen3_lm_load(model, meter, p->checkpoint->parts[ACE_PART_LM], &p->checkpoint->lm,
-                      &(qwen3_lm_storage){.layers.form = p->options.form});
-        lm_session *session = ace_device_ok(meter, error) ? lm_session_open(model, &limits, error) : NULL;
-        ok = session && meter_work(session, work, meter, cost, error);
-        lm_session_close(session);
-        qwen3_lm_free(model);
-    }
-    free(model);
-    ace_device_close(meter);
+    planner_setup room = *setup;
+    room.limits = (lm_session_limits){.items = work->items,
+                                      .guided = work->guided,
+                                      .rows = lm_rows_needed(work->items, longest, work->guided ? longest : 0, 2),
+                                      .positions = longest + 2};
+    metered m;
+    bool ok = open_metered(&m, p, &room, error) && meter_work(p, &m, work, cost, error);
+    close_metered(&m);
     return ok;
 }

@@ -20,8 +20,8 @@ typedef struct planner_options {
 typedef struct planner planner;
 
 /* Opens the tokenizer of the checkpoint's planner; weights are loaded by the first run and kept for the next. The
- * device and the checkpoint must outlive it. A planner of random weights has no tokenizer: it reads one token a byte and
- * writes audio codes; text of it is ACE_ERROR_MODEL. So is a checkpoint without a planner. */
+ * device and the checkpoint must outlive it. A planner of random weights has no tokenizer: it reads one token a byte
+ * and writes audio codes; text of it is ACE_ERROR_MODEL. So is a checkpoint without a planner. */
 planner *planner_open(const ace_checkpoint *checkpoint, ace_device *dev, const planner_options *options,
                       ace_error *error);
 
@@ -48,22 +48,43 @@ typedef struct planner_watch {
     void (*progress)(void *user, ace_stage stage, const char *unit, int64_t done, int64_t total, double rate);
 } planner_watch;
 
-/* Bytes that a run adds to what is loaded now: the meter's word for planner_begin(). */
+/* How a run uses memory. Only time depends on what is streamed and fetched. */
+typedef struct planner_setup {
+    lm_session_limits limits;
+    int streamed; /* of its layers, spread evenly: they are loaded one after the other, in every pass, and freed */
+    bool fetches; /* of embedding and head only the rows of audio codes stay; others are read when they are needed */
+} planner_setup;
+
+int planner_layers(const planner *p);
+
+/* Bytes that a run takes, loaded or not: the meter's word for planner_begin(). */
 typedef struct planner_needs {
-    size_t weights; /* 0 when they are loaded */
+    size_t weights; /* that stay */
+    size_t passing; /* what is streamed and fetched, at its largest */
     size_t scratch;
     size_t cache; /* of the scratch: keys and values */
 } planner_needs;
 
-bool planner_plan(const planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error);
+static inline size_t planner_bytes(const planner_needs *needs)
+{
+    return needs->weights + needs->passing + needs->scratch;
+}
 
-/* Loads the weights, if they are not, and takes the memory of a run. No other scratch may be in use on the device.
- * costs: of load and plan, filled by planner_end(). After a failure nothing needs ending. */
-bool planner_begin(planner *p, const lm_session_limits *limits, const planner_watch *watch, ace_error *error);
+bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, ace_error *error);
 
-/* Larger limits in the middle of a run; what was read and written is computed again. After a failure the run must be
- * ended. */
-bool planner_resize(planner *p, const lm_session_limits *limits, ace_error *error);
+/* Finds how little of the weights must be streamed and fetched for setup->limits to fit into `most` bytes (0: any
+ * number); the rows of text are the first to be fetched. Where it does not fit, as *needs then tells, everything is. */
+bool planner_settle(planner *p, size_t most, planner_setup *setup, planner_needs *needs, ace_error *error);
+
+/* Loads the weights, if they are not loaded as `setup` says, and takes the memory of a run: all that it will ever take.
+ * No other scratch may be in use on the device. costs: of load and plan, filled by planner_end(). After a failure
+ * nothing needs ending. */
+bool planner_begin(planner *p, const planner_setup *setup, const planner_watch *watch, ace_error *error);
+
+/* Goes on with a run in larger limits and no more memory than it has: more of the weights is streamed, and where that
+ * is not enough, less is computed at once. What was read is read again. ACE_ERROR_MEMORY when there is no way. After a
+ * failure the run must be ended. */
+bool planner_rearrange(planner *p, const lm_session_limits *limits, ace_error *error);
 
 /* Gives the memory of the run back; the device can serve again, whatever happened. */
 void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT]);
@@ -90,14 +111,15 @@ bool planner_write_codes(planner *p, const planner_task *task, const uint64_t *s
 /* How many codes such a task writes at most (lm.md 4.9). */
 bool planner_code_budget(planner *p, const planner_task *task, int64_t *codes, ace_error *error);
 
-/* Adds to a cost the work of reading a prompt and writing `tokens` tokens of each of `items` items. The peak of the
- * meter is not looked at. */
+/* Adds to a cost the work of reading a prompt and writing `tokens` audio codes of each of `items` items, with weights
+ * streamed and fetched as in `setup`, whose limits are not looked at. */
 typedef struct planner_work {
     int items;
     bool guided;
     int64_t prompt, tokens;
 } planner_work;
 
-bool planner_count_work(const planner *p, const planner_work *work, ace_stage_cost *cost, ace_error *error);
+bool planner_count_work(const planner *p, const planner_setup *setup, const planner_work *work, ace_stage_cost *cost,
+                        ace_error *error);
 
 #endif

@@ -207,18 +207,30 @@ static int64_t larger(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
-/* Room for the codes: their prompt is that of the plan and the plan, as the planner wrote it or written anew. */
+/* Tokens of the prompt for the codes: that of the plan, and the plan, which is the user's own or the planner's. */
+static bool codes_prompt(const planning *g, int64_t prompt, int64_t *tokens, ace_error *error)
+{
+    ace_ids ids = {0};
+    *tokens = prompt + text_tokens(g);
+    if (g->wish->metadata) return true;
+    bool ok = encode(g, lm_prompt_codes(g->given.caption, g->given.lyrics, &g->own, error), 0, &ids, error);
+    *tokens = (int64_t)ids.count;
+    ace_ids_free(&ids);
+    return ok;
+}
+
+/* Room for the codes. */
 static bool add_codes_room(const planning *g, int64_t prompt, lm_session_limits *limits, ace_error *error)
 {
     double duration = g->given.duration > 0 ? g->given.duration : planner_max_duration(g->p);
     planner_task task = codes_task(g, NULL, NULL, duration);
-    int64_t codes = 0, with_plan = prompt + text_tokens(g);
+    int64_t codes = 0, with_plan = 0;
     ace_ids negative = {0};
     int songs = (int)request_integer(g->request, FIELD_BATCH_SIZE, 1), at_once = g->wish->at_once;
     limits->items = at_once > 0 && at_once < songs ? at_once : songs;
     limits->guided = task.sampling.guidance > 1;
-    bool ok =
-        planner_code_budget(g->p, &task, &codes, error) && (!limits->guided || encode_negative(g, &negative, error));
+    bool ok = codes_prompt(g, prompt, &with_plan, error) && planner_code_budget(g->p, &task, &codes, error) &&
+              (!limits->guided || encode_negative(g, &negative, error));
     if (ok) {
         int64_t unconditional = (int64_t)negative.count;
         limits->rows = larger(limits->rows, lm_rows_needed(limits->items, with_plan, unconditional, codes));
@@ -249,7 +261,8 @@ bool planning_limits(planner *p, const ace_request *request, const planning_wish
 }
 
 /* The work of writing the plan's text, of reading it again for the codes, and of the codes. */
-static bool count_work(const planning *g, double duration, ace_stage_cost *cost, ace_error *error)
+static bool count_work(const planning *g, const planner_setup *setup, double duration, ace_stage_cost *cost,
+                       ace_error *error)
 {
     ace_ids prompt = {0};
     bool ok = encode(g, lm_prompt_plan(g->given.caption, g->given.lyrics, error), text_tokens(g), &prompt, error);
@@ -265,16 +278,16 @@ static bool count_work(const planning *g, double duration, ace_stage_cost *cost,
         groups = (codes.items + g->wish->at_once - 1) / g->wish->at_once;
         codes.items = g->wish->at_once;
     }
-    if (ok && g->wish->metadata) ok = planner_count_work(g->p, &text, cost, error);
-    for (int i = 0; ok && g->wish->codes && i < groups; i++) ok = planner_count_work(g->p, &codes, cost, error);
+    if (ok && g->wish->metadata) ok = planner_count_work(g->p, setup, &text, cost, error);
+    for (int i = 0; ok && g->wish->codes && i < groups; i++) ok = planner_count_work(g->p, setup, &codes, cost, error);
     return ok;
 }
 
-bool planning_count_work(planner *p, const ace_request *request, const planning_wish *wish, double duration,
-                         ace_stage_cost *cost, ace_error *error)
+bool planning_count_work(planner *p, const ace_request *request, const planning_wish *wish, const planner_setup *setup,
+                         double duration, ace_stage_cost *cost, ace_error *error)
 {
     planning g;
-    bool ok = open_planning(&g, p, request, wish, error) && count_work(&g, duration, cost, error);
+    bool ok = open_planning(&g, p, request, wish, error) && count_work(&g, setup, duration, cost, error);
     close_planning(&g);
     return ok;
 }
@@ -306,18 +319,21 @@ static bool plan_metadata(planning *g, ace_error *error)
     return ok;
 }
 
-/* A plan written anew may have more tokens than the planner wrote: YAML puts quotes and escapes in. */
-static bool make_room(const planning *g, lm_session_limits *limits, int64_t prompt, int64_t codes, ace_error *error)
+/* A plan written anew may have more tokens than the planner wrote: YAML puts quotes and escapes in. That takes no more
+ * memory than was planned. */
+static bool make_room(const planning *g, const lm_session_limits *planned, int64_t prompt, int64_t codes,
+                      ace_error *error)
 {
-    int64_t more = prompt + codes - limits->positions;
+    lm_session_limits limits = *planned;
+    int64_t more = prompt + codes - limits.positions;
     if (more <= 0) return true;
-    limits->positions += more;
-    limits->rows += limits->items * more;
-    return planner_resize(g->p, limits, error);
+    limits.positions += more;
+    limits.rows += limits.items * more;
+    return planner_rearrange(g->p, &limits, error);
 }
 
 /* Phase 2: the codes. */
-static bool plan_codes(const planning *g, lm_session_limits *limits, song_plan *plan, ace_error *error)
+static bool plan_codes(const planning *g, const lm_session_limits *limits, song_plan *plan, ace_error *error)
 {
     uint64_t seeds[JOB_MAX_BATCH], first = (uint64_t)request_integer(g->request, FIELD_SEED, 0);
     int songs = (int)request_integer(g->request, FIELD_BATCH_SIZE, 1);
@@ -361,16 +377,15 @@ static bool merge(const planning *g, const job_warnings *warnings, song_plan *pl
     return ok;
 }
 
-bool planning_run(planner *p, const ace_request *request, const planning_wish *wish, const job_warnings *warnings,
-                  const planner_watch *watch, ace_stage_cost costs[ACE_STAGE_COUNT], song_plan *plan, ace_error *error)
+bool planning_run(planner *p, const ace_request *request, const planning_wish *wish, const planner_setup *setup,
+                  const job_warnings *warnings, const planner_watch *watch, ace_stage_cost costs[ACE_STAGE_COUNT],
+                  song_plan *plan, ace_error *error)
 {
     planning g;
-    lm_session_limits limits;
     *plan = (song_plan){0};
-    bool ok = open_planning(&g, p, request, wish, error) && limits_of(&g, &limits, error) &&
-              planner_begin(p, &limits, watch, error);
+    bool ok = open_planning(&g, p, request, wish, error) && planner_begin(p, setup, watch, error);
     if (ok) {
-        ok = plan_metadata(&g, error) && (!wish->codes || plan_codes(&g, &limits, plan, error));
+        ok = plan_metadata(&g, error) && (!wish->codes || plan_codes(&g, &setup->limits, plan, error));
         planner_end(p, costs);
     }
     ok = ok && has_every_song_codes(plan, error) && merge(&g, warnings, plan, error);

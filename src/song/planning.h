@@ -45,12 +45,14 @@ bool planning_limits(planner *p, const ace_request *request, const planning_wish
 
 /* Adds the work of planning to a cost, for an estimate of the time: of a plan whose text has the usual length, and
  * codes for `duration` seconds. */
-bool planning_count_work(planner *p, const ace_request *request, const planning_wish *wish, double duration,
-                         ace_stage_cost *cost, ace_error *error);
+bool planning_count_work(planner *p, const ace_request *request, const planning_wish *wish, const planner_setup *setup,
+                         double duration, ace_stage_cost *cost, ace_error *error);
 
-/* Plans. costs as in planner_end(). Missing metadata are chosen once, with the seed of the first song. */
-bool planning_run(planner *p, const ace_request *request, const planning_wish *wish, const job_warnings *warnings,
-                  const planner_watch *watch, ace_stage_cost costs[ACE_STAGE_COUNT], song_plan *plan, ace_error *error);
+/* Plans, with the memory of `setup`, whose limits are those of planning_limits(). costs as in planner_end(). Missing
+ * metadata are chosen once, with the seed of the first song. */
+bool planning_run(planner *p, const ace_request *request, const planning_wish *wish, const planner_setup *setup,
+                  const job_warnings *warnings, const planner_watch *watch, ace_stage_cost costs[ACE_STAGE_COUNT],
+                  song_plan *plan, ace_error *error);
 
 /* Marks a request as one that leaves nothing to the planner. */
 void planning_done(ace_request *request);

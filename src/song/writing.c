@@ -3,6 +3,7 @@
 #include "base/memory.h"
 #include "lm/lm_parse.h"
 #include "lm/lm_prompt.h"
+#include "song/arrange.h"
 #include "song/call.h"
 #include "song/listening.h"
 #include "song/planning.h"
@@ -29,6 +30,17 @@ static void question_free(question *q)
     lm_metadata_free(&q->given);
 }
 
+/* Finds how the planner works within the limits, and unloads what it must. */
+static bool make_room(ace_engine *engine, const lm_session_limits *limits, planner_setup *setup, ace_error *error)
+{
+    planner_fit fit;
+    if (!arrange_words(engine, limits, &fit, error)) return false;
+    if (fit.refusal.status != ACE_OK) return ace_fail(error, fit.refusal.status, "%s", fit.refusal.message);
+    if (fit.alone) pipeline_unload(&engine->pipeline);
+    *setup = fit.setup;
+    return true;
+}
+
 /* Lets the planner answer; `asked` has a seed. Caller frees. */
 static char *ask(call *c, planner *p, const question *q, const ace_request *asked, ace_error *error)
 {
@@ -44,7 +56,8 @@ static char *ask(call *c, planner *p, const question *q, const ace_request *aske
         int64_t tokens = (int64_t)ids.count + ANSWER_TOKENS;
         lm_session_limits limits = {.items = 1, .rows = tokens, .positions = tokens};
         planner_watch watch = call_planner_watch(c);
-        if (planner_begin(p, &limits, &watch, error)) {
+        planner_setup setup;
+        if (make_room(c->engine, &limits, &setup, error) && planner_begin(p, &setup, &watch, error)) {
             answer = planner_write_text(p, &task, (uint64_t)request_integer(asked, FIELD_SEED, 0), error);
             planner_end(p, NULL);
         }

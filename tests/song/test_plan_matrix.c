@@ -56,10 +56,15 @@ static void plan_one(ace_engine *engine, const char *label, double size, bool in
             fail_msg("%s: peak %zu, least %zu, fastest %zu", label, plan.peak, plan.least, plan.fastest);
         assert_true(plan.duration > 0 && plan.batch >= 1 && plan.batch <= batch);
         assert_true(plan.planner || !insists);
-        printf("%-16s %4g s x %d  %6.2f GiB  least %5.2f  fastest %6.2f %s%s%s%s%s window %d\n", label, plan.duration,
+        printf("%-16s %4g s x %d  %6.2f GiB  least %5.2f  fastest %6.2f %s%s%s%s%s window %d", label, plan.duration,
                plan.batch, (double)plan.peak / GIB, (double)plan.least / GIB, (double)plan.fastest / GIB,
                plan.planner ? " planner" : "", plan.evicts ? " evict" : "", plan.streams_dit ? " stream" : "",
                plan.streams_text ? " stream-text" : "", plan.one_by_one ? " turns" : "", plan.vae_window);
+        if (plan.planner)
+            printf(" planner %.2f: %d of %d layers streamed%s, %d at a time", (double)plan.planner_peak / GIB,
+                   plan.planner_streamed, plan.planner_layers, plan.planner_fetches ? ", rows fetched" : "",
+                   plan.planner_songs);
+        printf("  %.1f ms\n", 1e3 * took);
     } else {
         t->refusals++;
         if (error.status != ACE_ERROR_MEMORY) fail_msg("%s: %s", label, error.message);
@@ -100,7 +105,7 @@ static void every_size_has_a_plan_or_a_reason(void **state)
     printf("%d plans, %d refusals in %.1f s, the slowest plan %.1f ms\n", t.plans, t.refusals, ace_clock() - start,
            1e3 * t.slowest);
     assert_int_equal(t.plans + t.refusals, SIZES * MODELS * PLANNERS * DURATIONS * BATCHES);
-    assert_true(t.plans > t.refusals && t.refusals > 0);
+    assert_int_equal(t.refusals, 0); /* nothing that these sizes are asked for is beyond them */
 #if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
     assert_true(t.slowest < 0.05);
 #endif
