@@ -70,6 +70,7 @@ bool cpu_packing_fail(cpu_packing *p, const ace_error *error);
 /* quantise.c: bytes of a panel of a weight whose form is not PLAIN, and making panel number `panel` of it. False when
  * packing has failed. */
 size_t cpu_quantised_panel_bytes(const ace_weight_desc *desc);
+int64_t cpu_quantised_most_k(const ace_weight_desc *desc); /* of a weight that this program can make */
 bool cpu_quantise_panel(cpu_packing *p, const cpu_backend *cpu, const ace_weight_desc *desc, int64_t panel, void *data,
                         int worker);
 

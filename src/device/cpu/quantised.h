@@ -24,6 +24,7 @@ enum {
     CPU_INT8_ZERO = 128,      /* how a zero of x is stored */
     CPU_INT8_MOST_K = 65536,  /* with more the sums could pass 31 bits: 255 * 127 * k */
     CPU_EXPAND = 32,          /* values of k that are expanded at a time */
+    CPU_INT4_ROWS = 16,       /* that are quantised together */
     CPU_INT4_BYTES = 18       /* of a block of 32 */
 };
 
@@ -73,8 +74,9 @@ typedef struct cpu_quantised {
     /* y = (sums - offset) * column scale * row scale: [rows][32], in place allowed. */
     void (*rescale)(float *y, const int32_t *sums, int64_t rows, const float *row_scale,
                     const cpu_int8_columns *columns);
-    /* k values (a multiple of 32) become blocks of INT4; false when one is infinite or NaN. */
-    bool (*groups)(uint8_t *blocks, const float *w, int64_t k);
+    /* CPU_INT4_ROWS rows of k values (a multiple of 32), all finite, become so many columns of blocks of INT4. */
+    void (*groups)(uint8_t *planes, const float *rows, int64_t k);
+    bool (*finite)(const float *values, int64_t k);
     /* Group `part` of 32 values of k of a block, [bytes][32 columns], becomes float [32][32] or pairs [16][32][2].
      * `blocks` is the type of the block, ACE_U8 for INT4. */
     void (*expand)(void *panel, cpu_expanded to, ace_dtype blocks, const uint8_t *planes, int part);

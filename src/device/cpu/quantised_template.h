@@ -202,9 +202,13 @@ static void rescale_rows(float *y, const int32_t *sums, int64_t rows, const floa
         }
 }
 
-/* ---- 4 bits ------------------------------------------------------------------------------------------------------ */
+/* ---- 4 bits: a group of 32 values in each lane ------------------------------------------------------------------- */
 
-enum { GROUP_VECTORS = CPU_EXPAND / VF_LANES, SCALE_STEP = 1 << 19 /* between two scales of five significant bits */ };
+enum { SCALE_STEP = 1 << 19 /* between two float32 of five significant bits */ };
+
+typedef struct lane_groups {
+    vf w[CPU_EXPAND];
+} lane_groups;
 
 /* w / scale, rounded to what four bits hold. */
 Q_INLINE vf four_bits(vf w, vf inverse)
@@ -214,72 +218,92 @@ Q_INLINE vf four_bits(vf w, vf inverse)
     return vf_max(vf_set1(-8), vf_min(vf_set1(7), q));
 }
 
-/* The squared error of a group with this scale. */
-Q_INLINE float group_error(const vf *w, float scale)
+/* 1 / scale; 0 where that is 0. */
+Q_INLINE vf inverse_of(vf scale)
 {
-    vf sum = vf_set1(0), inverse = vf_set1(1.0f / scale), s = vf_set1(scale);
-#pragma GCC unroll 8
-    for (int i = 0; i < GROUP_VECTORS; i++) {
-        vf e = vf_fnma(four_bits(w[i], inverse), s, w[i]);
-        sum = vf_fma(e, e, sum);
-    }
-    return vf_sum(sum);
+    vi none = vi_bits(scale) << 1 == 0;
+    return vi_as_float(vi_bits(vf_div(vf_set1(1), scale)) & ~none);
 }
 
-Q_INLINE float scale_of_bits(uint32_t bits)
+/* The squared errors with these scales. Four sums, for the processor to work on at the same time. */
+Q_INLINE vf group_error(const lane_groups *g, vf scale)
 {
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
+    vf sums[4] = {vf_set1(0), vf_set1(0), vf_set1(0), vf_set1(0)}, inverse = inverse_of(scale);
+    for (int i = 0; i < CPU_EXPAND; i += 4)
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++) {
+            vf e = vf_fnma(four_bits(g->w[i + j], inverse), scale, g->w[i + j]);
+            sums[j] = vf_fma(e, e, sums[j]);
+        }
+    return vf_add(vf_add(sums[0], sums[2]), vf_add(sums[1], sums[3]));
+}
+
+Q_INLINE vi vi_set1(int32_t a)
+{
+    return (vi){0} + a;
+}
+
+/* Where the mask is all ones a, else b. */
+Q_INLINE vi vi_choose(vi mask, vi a, vi b)
+{
+    return (a & mask) | (b & ~mask);
 }
 
 /* The best of four neighbours: five significant bits near max |w| / 8, of the sign that takes the greatest value to -8.
  * With so few bits the product with a value of four is exact in bf16. 0 for a group of next to nothing. */
-Q_INLINE float group_scale(const vf *w)
+Q_INLINE vf group_scales(const lane_groups *g)
 {
-    vf high = w[0], low = w[0];
-#pragma GCC unroll 8
-    for (int i = 1; i < GROUP_VECTORS; i++) {
-        high = vf_max(w[i], high);
-        low = vf_min(w[i], low);
+    vf high = g->w[0], low = g->w[0];
+    for (int i = 1; i < CPU_EXPAND; i++) {
+        high = vf_max(g->w[i], high);
+        low = vf_min(g->w[i], low);
     }
-    float up = vf_highest(high), down = vf_highest(vf_sub(vf_set1(0), low)), most = up > down ? up : down;
-    if (!(most >= TINIEST)) return 0;
-    uint32_t sign = up > down ? 0x80000000u : 0, bits;
-    float eighth = most / 8, best = INFINITY, scale = 0;
-    memcpy(&bits, &eighth, sizeof bits);
-    bits = ((bits + SCALE_STEP / 2) & ~(SCALE_STEP - 1u)) - SCALE_STEP;
-    for (uint32_t i = 0; i < 4; i++) {
-        float candidate = scale_of_bits(sign | (bits + i * SCALE_STEP)), error = group_error(w, candidate);
-        if (error < best && fabsf(candidate) < 0x1p125f) { /* -8 times it is finite */
-            best = error;
-            scale = candidate;
-        }
+    vf down = vf_sub(vf_set1(0), low), most = vf_max(high, down);
+    vi usable = vi_bits(most) >= vi_bits(vf_set1(TINIEST)); /* as integers: both are positive */
+    vi sign = vi_choose(vi_bits(vf_max(vf_sub(high, down), vf_set1(0))) != 0, vi_set1(INT32_MIN), vi_set1(0));
+    vi bits = ((vi_bits(vf_mul(most, vf_set1(0.125f))) + SCALE_STEP / 2) & ~(SCALE_STEP - 1)) - SCALE_STEP;
+    vi best = vi_bits(vf_set1(INFINITY)), scale = vi_set1(0);
+    const vi limit = vi_bits(vf_set1(0x1p125f)); /* -8 times what is below is finite */
+    for (int i = 0; i < 4; i++, bits += SCALE_STEP) {
+        vi candidate = vi_choose(usable & (bits < limit), bits | sign, vi_set1(0));
+        vi error = vi_bits(group_error(g, vi_as_float(candidate)));
+        vi better = error < best; /* as integers: both are positive */
+        best = vi_choose(better, error, best);
+        scale = vi_choose(better, candidate, scale);
     }
-    return scale;
+    return vi_as_float(scale);
 }
 
-static bool quantise_groups(uint8_t *blocks, const float *values, int64_t k)
+/* VF_LANES rows become columns of a block's planes. */
+Q_INLINE void quantise_lanes(uint8_t *planes, const float *rows, int64_t stride)
 {
-    if (!isfinite(magnitude_of(values, ACE_F32, k))) return false;
-    for (int64_t at = 0; at < k; at += CPU_EXPAND, blocks += CPU_INT4_BYTES) {
-        vf w[GROUP_VECTORS];
-        int32_t q[CPU_EXPAND];
-#pragma GCC unroll 8
-        for (int i = 0; i < GROUP_VECTORS; i++) w[i] = vf_load_n(values + at + i * VF_LANES, VF_LANES);
-        float scale = group_scale(w);
-        vf inverse = vf_set1(scale != 0 ? 1.0f / scale : 0);
-#pragma GCC unroll 8
-        for (int i = 0; i < GROUP_VECTORS; i++) {
-            vi bits = vi_bits(vf_add(four_bits(w[i], inverse), vf_set1(0x1.8p23f + 8))) & 15;
-            memcpy(q + i * VF_LANES, &bits, sizeof bits);
-        }
-        uint16_t stored = ace_f32_to_bf16(scale);
-        blocks[0] = (uint8_t)stored;
-        blocks[1] = (uint8_t)(stored >> 8);
-        for (int i = 0; i < CPU_EXPAND / 2; i++) blocks[2 + i] = (uint8_t)(q[2 * i] | q[2 * i + 1] << 4);
+    lane_groups g;
+    for (int k = 0; k < CPU_EXPAND; k += VF_LANES) {
+        vf block[VF_LANES];
+        for (int i = 0; i < VF_LANES; i++) block[i] = vf_load_n(rows + i * stride + k, VF_LANES);
+        vf_transpose(block);
+        for (int i = 0; i < VF_LANES; i++) g.w[k + i] = block[i];
     }
-    return true;
+    vf scale = group_scales(&g), inverse = inverse_of(scale);
+    vi_store_u8(planes, vi_bits(scale) >> 16 & 0xff);
+    vi_store_u8(planes + CPU_NR, vi_bits(scale) >> 24 & 0xff);
+    for (int i = 0; i < CPU_EXPAND / 2; i++) {
+        const vf magic = vf_set1(0x1.8p23f + 8);
+        vi even = vi_bits(vf_add(four_bits(g.w[2 * i], inverse), magic)) & 15;
+        vi odd = vi_bits(vf_add(four_bits(g.w[2 * i + 1], inverse), magic)) & 15;
+        vi_store_u8(planes + (2 + i) * CPU_NR, even | odd << 4);
+    }
+}
+
+__attribute__((flatten)) static void quantise_groups(uint8_t *planes, const float *rows, int64_t k)
+{
+    for (int64_t at = 0; at < k; at += CPU_EXPAND, rows += CPU_EXPAND, planes += CPU_INT4_BYTES * CPU_NR)
+        for (int i = 0; i < CPU_INT4_ROWS; i += VF_LANES) quantise_lanes(planes + i, rows + i * k, k);
+}
+
+static bool row_is_finite(const float *values, int64_t k)
+{
+    return isfinite(magnitude_of(values, ACE_F32, k));
 }
 
 /* ---- expansion --------------------------------------------------------------------------------------------------- */
@@ -367,22 +391,28 @@ Q_INLINE void scale_and_minimum(const uint8_t *planes, int part, int col, vf *sc
     *minimum = vf_from_int(m);
 }
 
+/* Four bits of a byte, the lower or the upper ones. */
+Q_INLINE vi nibble(vi byte, bool upper)
+{
+    return upper ? byte >> 4 : byte & 15;
+}
+
 /* Q4_K, 256 values in 144 bytes: half d, dmin; scales[12]; nibbles q[128]. Q5_K, 176 bytes: between scales and nibbles
  * fifth bits h[32]. Group j of 32 values: (d * scale_j) * q - (dmin * min_j); even groups are low nibbles, odd groups
  * high ones; bit j of h[l] is the fifth bit of value l of group j. */
-Q_INLINE void expand_k(void *panel, cpu_expanded to, bool fifth, const uint8_t *planes, int part)
+Q_INLINE void expand_k(void *panel, cpu_expanded to, bool fifth, bool upper, const uint8_t *planes, int part)
 {
     const uint8_t *nibbles = planes + ((fifth ? 48 : 16) + 32 * (part / 2)) * 32, *high = planes + 16 * 32;
-    int shift = 4 * (part & 1);
+    const vi bit = vi_set1(1 << part);
     for (int col = 0; col < 32; col += VF_LANES) {
         vf scale, minimum;
         scale_and_minimum(planes + 4 * 32, part, col, &scale, &minimum);
         vf ds = vf_mul(plane_half(planes, 0, col), scale), dm = vf_mul(plane_half(planes, 2, col), minimum);
         for (int i = 0; i < CPU_EXPAND; i += 2) {
-            vi a = plane(nibbles, i, col) >> shift & 15, b = plane(nibbles, i + 1, col) >> shift & 15;
+            vi a = nibble(plane(nibbles, i, col), upper), b = nibble(plane(nibbles, i + 1, col), upper);
             if (fifth) {
-                a |= (plane(high, i, col) >> part & 1) << 4;
-                b |= (plane(high, i + 1, col) >> part & 1) << 4;
+                a |= ((plane(high, i, col) & bit) != 0) & 16;
+                b |= ((plane(high, i + 1, col) & bit) != 0) & 16;
             }
             store_pair(panel, to, false, i, col, vf_sub(vf_mul(ds, vf_from_int(a)), dm),
                        vf_sub(vf_mul(ds, vf_from_int(b)), dm));
@@ -393,20 +423,37 @@ Q_INLINE void expand_k(void *panel, cpu_expanded to, bool fifth, const uint8_t *
 /* Q6_K, 256 values in 210 bytes: low nibbles ql[128]; upper two bits qh[64]; int8 scales[16]; half d.
  * (d * scale) * (q - 32), a scale for 16 values. Each half of 128 values has 64 bytes of ql and 32 of qh; its quarter j
  * (32 values) takes nibble j / 2 of ql[32 * (j % 2) + l] and bits 2j of qh[l]. */
-Q_INLINE void expand_q6_k(void *panel, cpu_expanded to, const uint8_t *planes, int part)
+Q_INLINE void expand_q6_k(void *panel, cpu_expanded to, int quarter, const uint8_t *planes, int part)
 {
-    int quarter = part & 3, shift = 4 * (quarter / 2);
     const uint8_t *low = planes + (64 * (part / 4) + 32 * (quarter & 1)) * 32;
     const uint8_t *high = planes + (128 + 32 * (part / 4)) * 32, *scales = planes + (192 + 2 * part) * 32;
     for (int col = 0; col < 32; col += VF_LANES) {
-        vf d = plane_half(planes, 208, col);
+        vf d = plane_half(planes, 208, col), scale = d;
         for (int i = 0; i < CPU_EXPAND; i += 2) {
-            vf scale = vf_mul(d, vf_from_int(vi_load_i8(scales + i / 16 * 32 + col)));
-            vi a = (plane(low, i, col) >> shift & 15) | (plane(high, i, col) >> 2 * quarter & 3) << 4;
-            vi b = (plane(low, i + 1, col) >> shift & 15) | (plane(high, i + 1, col) >> 2 * quarter & 3) << 4;
+            if (i % 16 == 0) scale = vf_mul(d, vf_from_int(vi_load_i8(scales + i / 16 * 32 + col)));
+            vi a = nibble(plane(low, i, col), quarter > 1) | (plane(high, i, col) << 4 >> 2 * quarter & 48);
+            vi b = nibble(plane(low, i + 1, col), quarter > 1) | (plane(high, i + 1, col) << 4 >> 2 * quarter & 48);
             store_pair(panel, to, false, i, col, vf_mul(scale, vf_from_int(a - 32)),
                        vf_mul(scale, vf_from_int(b - 32)));
         }
+    }
+}
+
+/* Shifts by constants are faster. */
+Q_INLINE void expand_q6_k_part(void *panel, cpu_expanded to, const uint8_t *planes, int part)
+{
+    switch (part & 3) {
+    case 0:
+        expand_q6_k(panel, to, 0, planes, part);
+        break;
+    case 1:
+        expand_q6_k(panel, to, 1, planes, part);
+        break;
+    case 2:
+        expand_q6_k(panel, to, 2, planes, part);
+        break;
+    default:
+        expand_q6_k(panel, to, 3, planes, part);
     }
 }
 
@@ -417,13 +464,19 @@ Q_INLINE void expand_as(void *panel, cpu_expanded to, ace_dtype blocks, const ui
         expand_q8_0(panel, to, planes);
         break;
     case ACE_Q4_K:
-        expand_k(panel, to, false, planes, part);
+        if (part & 1)
+            expand_k(panel, to, false, true, planes, part);
+        else
+            expand_k(panel, to, false, false, planes, part);
         break;
     case ACE_Q5_K:
-        expand_k(panel, to, true, planes, part);
+        if (part & 1)
+            expand_k(panel, to, true, true, planes, part);
+        else
+            expand_k(panel, to, true, false, planes, part);
         break;
     case ACE_Q6_K:
-        expand_q6_k(panel, to, planes, part);
+        expand_q6_k_part(panel, to, planes, part);
         break;
     default:
         expand_int4(panel, to, planes);
@@ -450,5 +503,6 @@ static const cpu_quantised quantised_kernels = {
     .pack = pack_quads,
     .rescale = rescale_rows,
     .groups = quantise_groups,
+    .finite = row_is_finite,
     .expand = expand_group,
 };

@@ -150,7 +150,7 @@ static void rows_task(void *context, int64_t index, int worker)
 bool cpu_weight_pack(ace_device *dev, ace_weight *w, ace_row_reader reader, void *context, ace_error *error)
 {
     int64_t row = w->desc.k * (int64_t)ace_dtype_block_bytes(w->dtype);
-    bool wide = w->desc.form == ACE_FORM_PLAIN ? row > CPU_WORKSPACE : w->desc.k > CPU_INT8_MOST_K;
+    bool wide = w->desc.form == ACE_FORM_PLAIN ? row > CPU_WORKSPACE : w->desc.k > cpu_quantised_most_k(&w->desc);
     if (is_packed(w->desc.kind) && wide)
         return ace_fail(error, ACE_ERROR_MODEL, "a weight with rows of %lld values is too wide for this program",
                         (long long)w->desc.k);
