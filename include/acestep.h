@@ -311,6 +311,7 @@ typedef struct ace_machine_options {
     const char *tiers;       /* file whose values replace built-in ones; NULL: ACESTEP_TIERS, or the user's own file */
     const char *profile; /* "seed" (what is promised), "measured"; NULL: ACESTEP_TIER_PROFILE, or as the table says */
     const char *tier;    /* NULL: by memory; "tier1" ... "unlimited" */
+    const char *lm;      /* a language model that was asked for, as in ace_engine_options; "none": none */
     const char *vram;    /* GB of a card to pretend, "8"; NULL: MAX_CUDA_VRAM, or the real memory */
     bool strict;         /* a broken tiers file is an error, not a warning */
     void (*warning)(void *user, const char *sentence); /* may be NULL */

@@ -99,9 +99,11 @@ int command_gpu(int count, char **arguments)
                "\n");
         cli_print_options(options, OPTIONS);
         printf("  %-28s %s\n", "--device NAME", "the device whose tier is shown: auto, cpu, cuda:N");
+        printf("  %-28s %s\n", "--lm NAME", "a language model to start, whatever the tier: 0.6B, 1.7B, 4B, none");
         return 0;
     }
     g.machine.device = g.engine.device;
+    g.machine.lm = g.engine.lm;
     g.machine.warning = g.report == ACE_REPORT_JSON ? NULL : warning; /* JSON holds the warnings itself */
     ace_machine *machine = ace_machine_open(&g.machine, &error);
     char *text = machine ? ace_machine_report(machine, g.report, g.language, &error) : NULL;

@@ -15,16 +15,14 @@ bool allowance_open(allowance *a, const ace_engine_options *options, ace_error *
 {
     *a = (allowance){.memory = options->memory_limit, .planner_by_default = true};
     ace_machine_options machine = {
-        .profile = options->tier_profile, .warning = options->warning, .user = options->user};
+        .profile = options->tier_profile, .lm = options->lm, .warning = options->warning, .user = options->user};
     a->machine = ace_machine_open(&machine, error);
     if (!a->machine) return false;
     const limits_basis *basis = machine_limits_basis(a->machine);
     a->tiered = basis->source == LIMITS_SIMULATED;
     if (a->memory == 0 && basis->gib > 0) a->memory = (size_t)(basis->gib * GIB * (a->tiered ? 1 : SHARE));
     a->max_duration = limits_lm_duration(basis);
-    if (a->tiered) {
-        a->planner_by_default = options->lm || a->machine->settings.init_lm;
-    }
+    if (a->tiered) a->planner_by_default = a->machine->settings.init_lm;
     return true;
 }
 

@@ -76,6 +76,16 @@ static bool basis_of(ace_machine *machine, const char *tier_id, double gib, limi
     return basis->tier || ace_fail(error, ACE_ERROR_INTERNAL, "no tier for %g GiB", gib);
 }
 
+/* A language model is named by a path, whose size is known where the name says it. */
+static settings_wish wish_of(const char *lm)
+{
+    settings_wish wish = {0};
+    if (!lm) return wish;
+    wish.init_lm = strcmp(lm, "none") == 0 ? "false" : "true";
+    if (tiers_lm_find(lm) != TIERS_LM_NONE) wish.lm_model = lm;
+    return wish;
+}
+
 static bool conclude(ace_machine *machine, const ace_machine_options *options, ace_error *error)
 {
     const detect_device *cpu = detect_cpu(&machine->detected);
@@ -94,7 +104,8 @@ static bool conclude(ace_machine *machine, const ace_machine_options *options, a
                       error);
     if (!ok) return false;
     const limits_basis *basis = machine->has_card ? &machine->card : &machine->basis;
-    return settings_decide(basis, machine->variable, NULL, &machine->settings, error);
+    settings_wish wish = wish_of(options->lm);
+    return settings_decide(basis, machine->variable, &wish, &machine->settings, error);
 }
 
 /* --device and --gpu-mapping, or the variables of the official program. */
@@ -133,7 +144,8 @@ static bool open_at(ace_machine *machine, const ace_machine_options *options, co
     for (int i = 0; i < machine->simulated.count; i++) warn(machine, machine->simulated.warnings[i]);
     machine->variable = places->variable;
     if (!choose_devices(machine, options, places, error) || !conclude(machine, options, error)) return false;
-    if (machine->settings.warning[0]) warn(machine, machine->settings.warning);
+    /* a card's tier advises nobody whose songs the CPU computes */
+    if (machine->settings.warning[0] && !machine->has_card) warn(machine, machine->settings.warning);
     return true;
 }
 

@@ -203,7 +203,7 @@ static int no_variables(void **state)
     return 0;
 }
 
-static void S_06_S_15_the_language_model_is_off_up_to_tier_4(void **state)
+static void S_15_the_language_model_is_off_up_to_tier_4(void **state)
 {
     (void)state;
     static const struct {
@@ -358,7 +358,7 @@ int main(void)
         cmocka_unit_test(simulated_memory_is_called_simulated),
         cmocka_unit_test(numbers_that_are_none_are_limited_too),
         cmocka_unit_test(S_13_the_planner_may_not_choose_a_longer_song),
-        cmocka_unit_test_setup(S_06_S_15_the_language_model_is_off_up_to_tier_4, no_variables),
+        cmocka_unit_test_setup(S_15_the_language_model_is_off_up_to_tier_4, no_variables),
         cmocka_unit_test_setup(S_16_what_a_person_sets_wins_and_is_told, no_variables),
         cmocka_unit_test_setup(S_16_a_tier_without_language_model_can_be_overridden, no_variables),
         cmocka_unit_test_setup(the_command_line_outweighs_the_environment_and_that_the_tier, no_variables),

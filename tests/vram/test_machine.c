@@ -367,6 +367,48 @@ static void S_16_the_environment_overrides_and_is_told(void **state)
     ace_machine_close(machine);
 }
 
+/* The library call of `acestep gpu` and of the server's status. */
+static void S_16_a_language_model_asked_for_outweighs_the_tier_and_is_told(void **state)
+{
+    (void)state;
+    detect_places places = fake_machine();
+    fake_environment("MAX_CUDA_VRAM", "8", NULL);
+    ace_machine *machine = fake_open(&places, (ace_machine_options){.lm = "checkpoints/acestep-5Hz-lm-4B"});
+    has(fake_warnings, "the language model 4B is started because it was asked for, though 0.6B is the one for 8.0 GB");
+    assert_true(machine->settings.init_lm);
+    ace_machine_close(machine);
+    fake_environment("MAX_CUDA_VRAM", "24", NULL);
+    machine = fake_open(&places, (ace_machine_options){.lm = "none"});
+    assert_false(machine->settings.init_lm);
+    ace_machine_close(machine);
+}
+
+/* Where a value comes from stands in the status. */
+static void A_07_every_override_shows_its_origin(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *lm, *variable, *file, *origin;
+    } rows[] = {{NULL, NULL, NULL, "tier"},
+                {NULL, NULL, "{\"profiles\": {\"seed\": {\"tiers\": {\"tier4\": {\"init_lm\": true}}}}}", "file"},
+                {NULL, "true", NULL, "env"},
+                {"0.6B", "false", NULL, "user"}};
+    char path[128];
+    snprintf(path, sizeof path, "%s/mine.json", place);
+    for (int i = 0; i < 4; i++) {
+        detect_places places = fake_machine();
+        if (rows[i].file) fake_file("mine.json", rows[i].file);
+        fake_environment("MAX_CUDA_VRAM", "8", rows[i].variable ? "ACESTEP_INIT_LLM" : NULL, rows[i].variable, NULL);
+        ace_machine *machine =
+            fake_open(&places, (ace_machine_options){.lm = rows[i].lm, .tiers = rows[i].file ? path : NULL});
+        json_t *root = json_report(machine);
+        assert_string_equal(json_string_value(at(root, "settings.init_lm.origin")), rows[i].origin);
+        assert_int_equal(json_is_true(at(root, "settings.init_lm.value")), i > 0);
+        json_decref(root);
+        ace_machine_close(machine);
+    }
+}
+
 /* ---- languages ---- */
 
 static void S_25_advice_in_four_languages_matches_the_tier(void **state)
@@ -555,6 +597,8 @@ int main(void)
         cmocka_unit_test(the_users_own_file_is_found),
         cmocka_unit_test(a_tier_can_be_chosen_by_hand),
         cmocka_unit_test(S_16_the_environment_overrides_and_is_told),
+        cmocka_unit_test(S_16_a_language_model_asked_for_outweighs_the_tier_and_is_told),
+        cmocka_unit_test(A_07_every_override_shows_its_origin),
         cmocka_unit_test(S_25_advice_in_four_languages_matches_the_tier),
         cmocka_unit_test(the_language_is_that_of_the_environment),
         cmocka_unit_test(diagnoses_are_sentences_in_every_language),

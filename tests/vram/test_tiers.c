@@ -27,62 +27,74 @@ static const tiers_profile *seed(void)
 
 /* ---- what is promised ---- */
 
-static void S_02_memory_selects_one_of_seven_tiers(void **state)
-{
-    (void)state;
-    /* every row of table 1.4: what a card reports, and its tier */
-    static const struct {
-        double gib;
-        const char *id;
-    } rows[] = {
-        {2.0, "tier1"},
-        {3.9, "tier1"},
-        {4.0, "tier1"},
-        {4.01, "tier2"},
-        {5.6, "tier2"},
-        {6.0, "tier2"},
-        {6.01, "tier3"},
-        {7.6, "tier4"},
-        {7.99, "tier4"},
-        {8.0, "tier4"},
-        {11.6, "tier5"},
-        {11.99, "tier5"},
-        {12.0, "tier5"},
-        {14.7, "tier5"},
-        {15.49, "tier5"},
-        {15.5, "tier6"},
-        {15.99, "tier6"},
-        {16.0, "tier6"},
-        {19.9, "tier6"},
-        {20.0, "tier6"},
-        {23.5, "unlimited"},
-        {23.99, "unlimited"},
-        {24.0, "unlimited"},
-        {24.01, "unlimited"},
-        {48, "unlimited"},
-        {80, "unlimited"},
-        {141, "unlimited"},
-        {1e300, "unlimited"},
-        {INFINITY, "unlimited"},
-        /* the tolerance reaches half a GiB down, to the hair, and only from 8, 12, 16 and 24 */
-        {7.5, "tier4"},
-        {7.4999, "tier3"},
-        {11.5, "tier5"},
-        {11.4999, "tier4"},
-        {23.4999, "tier6"},
-        {3.99, "tier1"},
-        {5.99, "tier2"},
-        {1e-9, "tier1"},
-    };
-    assert_int_equal(seed()->count, 7);
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        const tier *t = tiers_select(seed(), rows[i].gib, false);
-        assert_non_null(t);
-        if (strcmp(t->id, rows[i].id) != 0) fail_msg("%g GiB is %s, not %s", rows[i].gib, t->id, rows[i].id);
+/* Every row of table 1.4, each a test of its own: what a card reports, and its tier. */
+typedef struct table_row {
+    const char *name;
+    double gib;
+    const char *id;
+} table_row;
+
+#define ROW(gib, id)                                  \
+    {                                                 \
+        "S_02_table_1_4_" #gib "_GiB_is_" id, gib, id \
     }
+static const table_row table_rows[] = {
+    ROW(2.0, "tier1"),
+    ROW(3.9, "tier1"),
+    ROW(4.0, "tier1"),
+    ROW(4.01, "tier2"),
+    ROW(5.6, "tier2"),
+    ROW(6.0, "tier2"),
+    ROW(6.01, "tier3"),
+    ROW(7.6, "tier4"),
+    ROW(7.99, "tier4"),
+    ROW(8.0, "tier4"),
+    ROW(11.6, "tier5"),
+    ROW(11.99, "tier5"),
+    ROW(12.0, "tier5"),
+    ROW(14.7, "tier5"),
+    ROW(15.49, "tier5"),
+    ROW(15.5, "tier6"),
+    ROW(15.99, "tier6"),
+    ROW(16.0, "tier6"),
+    ROW(19.9, "tier6"),
+    ROW(20.0, "tier6"),
+    ROW(23.5, "unlimited"),
+    ROW(23.99, "unlimited"),
+    ROW(24.0, "unlimited"),
+    ROW(24.01, "unlimited"),
+    ROW(48, "unlimited"),
+    ROW(80, "unlimited"),
+    ROW(141, "unlimited"),
+    ROW(1e300, "unlimited"),
+    ROW(INFINITY, "unlimited"),
+    /* the tolerance reaches half a GiB down, to the hair, and only from 8, 12, 16 and 24 */
+    ROW(7.5, "tier4"),
+    ROW(7.4999, "tier3"),
+    ROW(11.5, "tier5"),
+    ROW(11.4999, "tier4"),
+    ROW(23.4999, "tier6"),
+    ROW(3.99, "tier1"),
+    ROW(5.99, "tier2"),
+    ROW(1e-9, "tier1"),
+};
+enum { TABLE_ROWS = sizeof table_rows / sizeof *table_rows };
+
+static void S_02_row_of_table_1_4(void **state)
+{
+    const table_row *row = *state;
+    const tier *t = tiers_select(seed(), row->gib, false);
+    assert_non_null(t);
+    assert_string_equal(t->id, row->id);
 }
 
-static void no_memory_is_no_tier(void **state)
+static void S_02_there_are_seven_tiers(void **state)
+{
+    (void)state;
+    assert_int_equal(seed()->count, 7);
+}
+
+static void A_01_neither_nan_nor_a_negative_number_is_a_tier(void **state)
 {
     (void)state;
     static const double none[] = {0, -0.0, -1, -INFINITY, NAN};
@@ -111,17 +123,16 @@ typedef struct promise {
     int duration[2], batch[2];
     double shares[3];
     bool unlimited, init_lm;
-    tiers_advice advice;
 } promise;
 
 static const promise promises[] = {
-    {"tier1", "", {180, 180}, {1, 1}, {0}, false, false, TIERS_ADVICE_DIT_ONLY},
-    {"tier2", "", {360, 360}, {1, 1}, {0}, false, false, TIERS_ADVICE_DIT_ONLY},
-    {"tier3", "0", {360, 240}, {2, 1}, {3}, false, false, TIERS_ADVICE_DIT_ONLY},
-    {"tier4", "0", {360, 240}, {4, 2}, {3}, false, false, TIERS_ADVICE_SMALL_LM},
-    {"tier5", "01", {360, 240}, {4, 2}, {3, 8}, false, true, TIERS_ADVICE_SMALL_LM},
-    {"tier6", "012", {480, 480}, {8, 4}, {3, 8, 12}, false, true, TIERS_ADVICE_LARGE_LM},
-    {"unlimited", "012", {600, 600}, {8, 8}, {0}, true, true, TIERS_ADVICE_LARGE_LM},
+    {"tier1", "", {180, 180}, {1, 1}, {0}, false, false},
+    {"tier2", "", {360, 360}, {1, 1}, {0}, false, false},
+    {"tier3", "0", {360, 240}, {2, 1}, {3}, false, false},
+    {"tier4", "0", {360, 240}, {4, 2}, {3}, false, false},
+    {"tier5", "01", {360, 240}, {4, 2}, {3, 8}, false, true},
+    {"tier6", "012", {480, 480}, {8, 4}, {3, 8, 12}, false, true},
+    {"unlimited", "012", {600, 600}, {8, 8}, {0}, true, true},
 };
 
 static void S_05_every_cell_of_the_promised_table(void **state)
@@ -156,10 +167,34 @@ static void S_17_four_options_are_on_in_the_seed_profile(void **state)
         for (int o = 0; o < TIERS_OPTION_COUNT; o++) assert_int_equal(seed()->tiers[i].options[o], TIERS_ON);
 }
 
-static void S_22_S_23_S_24_advice_follows_the_memory(void **state)
+/* The advice of every tier that begins where `from` says, up to `below`. */
+static void advised(double from, double below, tiers_advice advice)
+{
+    int found = 0;
+    for (int i = 0; i < 7; i++) {
+        if (seed()->tiers[i].start < from || seed()->tiers[i].start >= below) continue;
+        assert_int_equal(seed()->tiers[i].advice, advice);
+        found++;
+    }
+    assert_true(found >= 2);
+}
+
+static void S_22_below_8_GB_the_diffusion_model_alone(void **state)
 {
     (void)state;
-    for (int i = 0; i < 7; i++) assert_int_equal(seed()->tiers[i].advice, promises[i].advice);
+    advised(0, 8, TIERS_ADVICE_DIT_ONLY);
+}
+
+static void S_23_from_8_to_16_GB_the_small_language_model(void **state)
+{
+    (void)state;
+    advised(8, 16, TIERS_ADVICE_SMALL_LM);
+}
+
+static void S_24_from_16_GB_a_larger_language_model(void **state)
+{
+    (void)state;
+    advised(16, INFINITY, TIERS_ADVICE_LARGE_LM);
 }
 
 /* What plans prove is never less than what is promised, and promises without a proof in them stay as they are. */
@@ -371,13 +406,15 @@ static void a_key_with_escapes_has_the_place_of_what_is_around_it(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(S_02_memory_selects_one_of_seven_tiers),
-        cmocka_unit_test(no_memory_is_no_tier),
+        cmocka_unit_test(S_02_there_are_seven_tiers),
+        cmocka_unit_test(A_01_neither_nan_nor_a_negative_number_is_a_tier),
         cmocka_unit_test(a_literal_amount_has_no_tolerance),
         cmocka_unit_test(S_05_every_cell_of_the_promised_table),
         cmocka_unit_test(S_06_the_language_model_starts_from_tier_5),
         cmocka_unit_test(S_17_four_options_are_on_in_the_seed_profile),
-        cmocka_unit_test(S_22_S_23_S_24_advice_follows_the_memory),
+        cmocka_unit_test(S_22_below_8_GB_the_diffusion_model_alone),
+        cmocka_unit_test(S_23_from_8_to_16_GB_the_small_language_model),
+        cmocka_unit_test(S_24_from_16_GB_a_larger_language_model),
         cmocka_unit_test(the_measured_profile_keeps_every_promise),
         cmocka_unit_test(a_profile_is_found_by_name),
         cmocka_unit_test(names),
@@ -387,5 +424,11 @@ int main(void)
         cmocka_unit_test(harmless_files_change_nothing),
         cmocka_unit_test(a_key_with_escapes_has_the_place_of_what_is_around_it),
     };
-    return cmocka_run_group_tests(tests, open_table, close_table);
+    struct CMUnitTest rows[TABLE_ROWS] = {0};
+    for (int i = 0; i < TABLE_ROWS; i++)
+        rows[i] = (struct CMUnitTest){
+            .name = table_rows[i].name, .test_func = S_02_row_of_table_1_4, .initial_state = (void *)&table_rows[i]};
+    int failed = cmocka_run_group_tests_name("table 1.4", rows, open_table, close_table);
+    failed += cmocka_run_group_tests(tests, open_table, close_table);
+    return failed;
 }
