@@ -75,13 +75,13 @@ static bool has_work(const ace_stage_cost *cost)
     return cost->peak_bytes > 0;
 }
 
-/* Seconds: a stage is bound by arithmetic or by reading. Negative while the speed is unknown, and for loading, which
- * depends on where the files lie. */
+/* Seconds: a stage is bound by arithmetic or by reading, after making its weights ready, of which streamed layers need
+ * much. Negative while the speed is unknown, and for loading, which depends on where the files lie. */
 static double estimate(const ace_stage_cost *cost, ace_stage stage, const ace_speed *speed)
 {
     if (speed->flops <= 0 || stage == ACE_STAGE_LOAD) return -1;
     double multiplying = cost->flops / speed->flops, reading = cost->bytes_moved / speed->bytes;
-    return multiplying > reading ? multiplying : reading;
+    return (multiplying > reading ? multiplying : reading) + cost->bytes_loaded / speed->load;
 }
 
 static const char *residency(const ace_memory_plan *p, ace_stage stage)
@@ -90,6 +90,8 @@ static const char *residency(const ace_memory_plan *p, ace_stage stage)
     case ACE_STAGE_LOAD:
         return p->evicts ? "the encoders only" : "everything, resident";
     case ACE_STAGE_PLAN:
+        if (p->planner_streamed == p->planner_layers) return "the planner alone, streamed layer by layer";
+        if (p->planner_streamed > 0) return "the planner alone, partly streamed";
         return p->planner_alone ? "the planner alone" : "the planner";
     case ACE_STAGE_CONDITION:
         if (p->streams_text) return "encoders, text encoder streamed layer by layer";
@@ -122,6 +124,21 @@ static double gib(size_t bytes)
     return (double)bytes / 1073741824.0;
 }
 
+static void print_planner(const ace_memory_plan *p, const ace_speed *speed)
+{
+    printf("planner: weights %.3f GiB, keys and values %.3f GiB", gib(p->planner_weights), gib(p->planner_cache));
+    if (p->planner_songs > 0)
+        printf(", codes of %d song%s at a time", p->planner_songs, p->planner_songs == 1 ? "" : "s");
+    printf("\n");
+    if (p->planner_streamed > 0)
+        printf("  %d of its %d layers are loaded anew for every token\n", p->planner_streamed, p->planner_layers);
+    if (p->planner_fetches) printf("  rows of its table that stand for text are read when they are needed\n");
+    double seconds = estimate(&p->stages[ACE_STAGE_PLAN], ACE_STAGE_PLAN, speed);
+    if (seconds > 0 && p->planner_songs > 0)
+        printf("  about %.2f codes a second, 5 of which are a second of a song\n",
+               5 * p->duration * p->batch / seconds);
+}
+
 /* Weights are those at the height of a stage, with the device's fixed workspace. */
 static void print_table(const ace_memory_plan *p, const ace_engine_info *info, const ace_speed *speed)
 {
@@ -151,9 +168,7 @@ static void print_text(const ace_memory_plan *p, const ace_engine_info *info, co
     printf("%s on %s\n", info->checkpoint, info->device);
     printf("%d song%s of %.1f s, %s, VAE in windows of %d frames%s\n", p->batch, p->batch == 1 ? "" : "s", p->duration,
            info->precision, p->vae_window, p->one_by_one ? ", songs and guidance in turns" : "");
-    if (p->planner)
-        printf("planner: weights %.3f GiB, keys and values %.3f GiB, codes of %d song%s at a time\n",
-               gib(p->planner_weights), gib(p->planner_cache), p->planner_songs, p->planner_songs == 1 ? "" : "s");
+    if (p->planner) print_planner(p, speed);
     print_table(p, info, speed);
     printf("peak: %zu bytes (%.3f GiB)", p->peak, gib(p->peak));
     if (p->limit) printf(", %.3f GiB are allowed", gib(p->limit));
@@ -185,8 +200,9 @@ static void print_json(const ace_memory_plan *p, const ace_engine_info *info, co
            p->vae_window);
     if (p->planner)
         printf(",\"planner\":{\"peak_bytes\":%zu,\"weight_bytes\":%zu,\"cache_bytes\":%zu,\"songs_at_once\":%d,"
-               "\"alone\":%s}",
-               p->planner_peak, p->planner_weights, p->planner_cache, p->planner_songs, truth(p->planner_alone));
+               "\"alone\":%s,\"layers\":%d,\"streamed_layers\":%d,\"fetches_rows\":%s}",
+               p->planner_peak, p->planner_weights, p->planner_cache, p->planner_songs, truth(p->planner_alone),
+               p->planner_layers, p->planner_streamed, truth(p->planner_fetches));
     printf(",\"stages\":{");
     for (int i = 0, count = 0; i < ACE_STAGE_WRITE; i++) {
         const ace_stage_cost *c = &p->stages[i];
