@@ -252,7 +252,9 @@ static void linear_layers(void **state)
         check_linear(dev, &r, &forms[f], 14, 1100, 300, 1 | 8 | 128);
         check_linear(dev, &r, &forms[f], 260, 600, 1100, 0);
     }
-    check_linear(dev, &r, &forms[0], 4200, 5, 3, 1 | 8); /* more than one segment */
+    check_linear(dev, &r, &forms[0], 4200, 5, 3, 1 | 8); /* more rows than are quantised at a time */
+    if (((const config *)*state)->isa == ACE_ISA_AMX)    /* and more panels than are expanded at a time */
+        check_linear(dev, &r, &forms[2], 33, 8192, 1300, 1 | 4 | 8 | 16 | 32);
     ace_device_close(dev);
 }
 

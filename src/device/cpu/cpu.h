@@ -94,8 +94,18 @@ typedef struct cpu_product {
 void cpu_multiply_tiles(ace_device *dev, const cpu_product *product);
 
 /* product_int8.c, with a matrix unit product_int8_tiles.c: the product with a weight in the form INT8. `room`:
- * cpu_product_scratch() bytes. */
+ * cpu_int8_scratch() bytes. */
 void cpu_multiply_int8(ace_device *dev, const cpu_product *product, void *room);
+size_t cpu_int8_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
+
+/* product_expanded.c: the same with a weight in 4 bits or blocks, where products of bf16 have a matrix unit. */
+static inline bool cpu_expands_to_tiles(const ace_device *dev)
+{
+    return cpu_of(dev)->kernels->tiles && dev->act == ACE_BF16;
+}
+void cpu_multiply_expanded(ace_device *dev, const cpu_product *product, void *room);
+size_t cpu_expanded_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
+
 size_t cpu_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
 
 /* The operations, as in backend.h. */

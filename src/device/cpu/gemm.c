@@ -212,17 +212,28 @@ static bool few_rows(const product *p)
            p->rows * p->channels <= BLOCK_ROWS * CPU_KC;
 }
 
+size_t cpu_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows)
+{
+    return desc->form == ACE_FORM_PLAIN  ? 0
+           : desc->form == ACE_FORM_INT8 ? cpu_int8_scratch(dev, desc, rows)
+                                         : cpu_expanded_scratch(dev, desc, rows);
+}
+
 static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_conv *conv, int64_t rows,
                      const cpu_epilogue *epilogue, void *room)
 {
     const cpu_backend *cpu = cpu_of(dev);
+    const cpu_product whole = {.x = x, .w = w, .conv = *conv, .rows = rows, .epilogue = *epilogue};
     if (w->desc.form == ACE_FORM_INT8) {
-        cpu_multiply_int8(dev, &(cpu_product){.x = x, .w = w, .conv = *conv, .rows = rows, .epilogue = *epilogue},
-                          room);
+        cpu_multiply_int8(dev, &whole, room);
+        return;
+    }
+    if (w->desc.form != ACE_FORM_PLAIN && cpu_expands_to_tiles(dev)) {
+        cpu_multiply_expanded(dev, &whole, room);
         return;
     }
     if (cpu->kernels->tiles && w->dtype == ACE_BF16) {
-        cpu_multiply_tiles(dev, &(cpu_product){.x = x, .w = w, .conv = *conv, .rows = rows, .epilogue = *epilogue});
+        cpu_multiply_tiles(dev, &whole);
         return;
     }
     bool bf16 = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;

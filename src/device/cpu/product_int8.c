@@ -32,9 +32,8 @@ static int64_t room_rows(int64_t rows)
     return cpu_divide_up(cpu_min(rows, SEGMENT_ROWS), ROUND_ROWS) * ROUND_ROWS;
 }
 
-size_t cpu_product_scratch(const ace_device *dev, const ace_weight_desc *d, int64_t rows)
+size_t cpu_int8_scratch(const ace_device *dev, const ace_weight_desc *d, int64_t rows)
 {
-    if (d->form != ACE_FORM_INT8) return 0;
     int64_t bytes = cpu_slabs(d->k) * CPU_SLAB * (cpu_of(dev)->kernels->int8->wide ? 2 : 1);
     return (size_t)room_rows(rows) * (sizeof(float) + (size_t)bytes);
 }
