@@ -103,7 +103,7 @@ static long sampled_duration(const ace_tokenizer *tokenizer, lm_sampler *sampler
     return seconds;
 }
 
-static void a_sampled_duration_is_never_beyond_the_maximum(void **state)
+static void A_04_a_sampled_duration_is_never_beyond_the_maximum(void **state)
 {
     (void)state;
     ace_error error = {0};
@@ -300,7 +300,7 @@ static void the_engine_writes_what_the_grammar_allows(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_sampled_duration_is_never_beyond_the_maximum),
+        cmocka_unit_test(A_04_a_sampled_duration_is_never_beyond_the_maximum),
         cmocka_unit_test(the_engine_writes_as_many_codes_as_the_duration_asks_for),
         cmocka_unit_test(the_engine_writes_what_the_grammar_allows),
     };

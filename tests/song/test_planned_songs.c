@@ -509,7 +509,7 @@ static void check_refusal(bool ok, long n, long calls, const ace_error *error)
 
 /* The planner's first run opens its tokenizer and loads its weights: some refusals among its many calls, the first ones
  * and then spread over the rest. */
-static void every_refusal_of_a_first_plan_is_an_error(void **state)
+static void A_05_every_refusal_of_a_first_plan_is_an_error(void **state)
 {
     (void)state;
     enum { TRIES = 24 };
@@ -536,7 +536,7 @@ static void every_refusal_of_a_first_plan_is_an_error(void **state)
 }
 
 /* All of them on a planner that is loaded, which then plans as before. */
-static void every_refusal_of_a_later_plan_is_an_error_and_the_engine_works_on(void **state)
+static void A_05_every_refusal_of_a_later_plan_is_an_error_and_the_engine_works_on(void **state)
 {
     (void)state;
     ace_error error;
@@ -580,8 +580,8 @@ int main(void)
         cmocka_unit_test(a_stop_between_tokens_is_noticed_at_once),
         cmocka_unit_test(thinking_without_a_planner_is_an_error),
         cmocka_unit_test(seeds_leave_room_for_every_song),
-        cmocka_unit_test(every_refusal_of_a_first_plan_is_an_error),
-        cmocka_unit_test(every_refusal_of_a_later_plan_is_an_error_and_the_engine_works_on),
+        cmocka_unit_test(A_05_every_refusal_of_a_first_plan_is_an_error),
+        cmocka_unit_test(A_05_every_refusal_of_a_later_plan_is_an_error_and_the_engine_works_on),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -65,7 +65,7 @@ static void whatever_the_share_they_are_the_same_songs(void **state)
     ace_engine_close(engine);
 }
 
-static void one_song_too_large_is_refused_before_anything_is_loaded(void **state)
+static void S_07_one_song_too_large_is_refused_before_anything_is_loaded(void **state)
 {
     (void)state;
     ace_error error = {0};
@@ -95,7 +95,7 @@ static void one_song_too_large_is_refused_before_anything_is_loaded(void **state
 }
 
 /* The promised shares, at the real sizes: on a pretended card of 16 GB no planner takes more than 3, 8 and 12 GB. */
-static void the_shares_of_a_tier_hold(void **state)
+static void S_07_the_shares_of_a_tier_hold(void **state)
 {
     (void)state;
     static const struct {
@@ -125,8 +125,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(whatever_the_share_they_are_the_same_songs),
-        cmocka_unit_test(one_song_too_large_is_refused_before_anything_is_loaded),
-        cmocka_unit_test(the_shares_of_a_tier_hold),
+        cmocka_unit_test(S_07_one_song_too_large_is_refused_before_anything_is_loaded),
+        cmocka_unit_test(S_07_the_shares_of_a_tier_hold),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

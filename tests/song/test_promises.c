@@ -106,21 +106,28 @@ static void generates(const char *json, arrival way, double seconds, int songs, 
     ace_engine_close(engine);
 }
 
-/* S-11, S-08, S-09, and the third of the acceptance list: at each entry, reduced, with a warning. */
-static void S_11_every_entry_point_keeps_to_the_limits(void **state)
+static const char too_much[] =
+    "{\"caption\": \"long\", \"duration\": 181, \"batch_size\": 2, \"seed\": 3, \"inference_steps\": 1}";
+static const char *const both[] = {"the requested duration is 181 s", "reduced to 180 s",
+                                   "the requested batch size is 2", "reduced to 1", NULL};
+
+/* Of the command line there is tests/cli/test_limits.sh, too. */
+static void S_11_a_song_keeps_to_the_limits(void **state)
 {
     (void)state;
-    static const char json[] =
-        "{\"caption\": \"long\", \"duration\": 181, \"batch_size\": 2, \"seed\": 3, \"inference_steps\": 1}";
-    static const char *const both[] = {"the requested duration is 181 s", "reduced to 180 s",
-                                       "the requested batch size is 2", "reduced to 1", NULL};
-    generates(json, BY_FIELDS, 180, 1, both);
-    for (arrival way = BY_JSON; way < ARRIVALS; way++) {
+    generates(too_much, BY_FIELDS, 180, 1, both);
+}
+
+/* As the page's fields, the two routes' JSON, a saved parameter file, a song's sidecar. */
+static void A_03_however_a_request_arrives_it_is_reduced_and_told(void **state)
+{
+    (void)state;
+    for (arrival way = BY_FIELDS; way < ARRIVALS; way++) {
         heard h = {0};
         ace_error error = {0};
         ace_memory_plan plan;
         ace_engine *engine = open_on_card("4", "turbo", NULL, &h);
-        ace_request *request = arrive(way, json);
+        ace_request *request = arrive(way, too_much);
         if (!ace_plan_memory(engine, request, &plan, &error)) fail_msg("%s", error.message);
         assert_true(plan.duration == 180 && plan.batch == 1);
         heard_all(&h, both);
@@ -138,14 +145,15 @@ static void S_11_a_composition_keeps_to_the_limits(void **state)
     ace_engine *engine = open_on_card("4", "turbo-planner", NULL, NULL);
     ace_request *request = make_request("caption", "long", "duration", "200", "batch_size", "3", "seed", "3", "bpm",
                                         "90", "keyscale", "C major", "timesignature", "4", "thinking", "true", NULL);
-    static const char *const both[] = {"200 s", "reduced to 180 s", "batch size is 3", "with the language model", NULL};
+    static const char *const words[] = {"200 s", "reduced to 180 s", "batch size is 3", "with the language model",
+                                        NULL};
     ace_callbacks callbacks = {.user = &h, .warning = hear};
     if (!ace_compose(engine, request, &callbacks, &c, &error)) fail_msg("%s", error.message);
     assert_int_equal(c.count, 1);
     char *duration = ace_request_get(c.songs[0], "duration", &error);
     assert_string_equal(duration, "180");
     free(duration);
-    heard_all(&h, both);
+    heard_all(&h, words);
     ace_composition_free(&c);
     ace_request_free(request);
     ace_engine_close(engine);
@@ -228,14 +236,76 @@ static void A_02_each_tier_holds_its_longest_songs_and_largest_batch(void **stat
         }
 }
 
+/* ---- the decoder in a shortage
+ * ---------------------------------------------------------------------------------------- */
+
+typedef struct audio {
+    float *samples;
+    int64_t count;
+} audio;
+
+static bool keep(void *user, const ace_audio *part, ace_error *error)
+{
+    audio *a = user;
+    (void)error;
+    if (!a->samples) a->samples = calloc((size_t)part->total * 2, sizeof *a->samples);
+    assert_non_null(a->samples);
+    memcpy(a->samples + 2 * part->first, part->samples, (size_t)part->count * 2 * sizeof *part->samples);
+    a->count = 2 * (part->first + part->count);
+    return true;
+}
+
+/* Windows shrink first, before any layer is streamed; the audio is the same to the last bit. Its waveform is handed
+ * over window by window and never held on the device, and the device here is the CPU: the later steps of the official
+ * program, waveform to the host and decoding on the CPU, are what always happens. */
+static void A_06_in_a_shortage_the_decoder_takes_smaller_windows(void **state)
+{
+    (void)state;
+    ace_error error = {0};
+    ace_memory_plan plan, most;
+    ace_result result;
+    ace_engine *engine = open_on_card("4", "turbo", NULL, NULL);
+    ace_request *request = make_request("duration", "30", "seed", "3", "inference_steps", "1", NULL);
+    audio whole = {0};
+    ace_callbacks callbacks = {.user = &whole, .audio = keep};
+    if (!ace_plan_memory(engine, request, &most, &error)) fail_msg("%s", error.message);
+    if (!ace_generate(engine, request, &callbacks, &result, &error)) fail_msg("%s", error.message);
+    ace_result_free(&result);
+    int smaller = 0, window = most.vae_window;
+    for (size_t limit = most.peak - 1; limit >= most.least; limit = plan.peak - 1) {
+        engine->limit = limit;
+        ace_device_set_limit(engine->dev, limit);
+        if (!ace_plan_memory(engine, request, &plan, &error)) fail_msg("%s", error.message);
+        assert_true(plan.peak <= limit && plan.vae_window <= window);
+        if (plan.vae_window == window) continue;
+        assert_true(smaller > 0 || !plan.streams_dit);
+        audio windows = {0};
+        callbacks.user = &windows;
+        if (!ace_generate(engine, request, &callbacks, &result, &error)) fail_msg("%s", error.message);
+        assert_int_equal(result.measured_peak, plan.peak);
+        assert_int_equal(windows.count, whole.count);
+        assert_memory_equal(windows.samples, whole.samples, (size_t)whole.count * sizeof *whole.samples);
+        free(windows.samples);
+        ace_result_free(&result);
+        window = plan.vae_window;
+        smaller++;
+    }
+    assert_true(smaller >= 2);
+    free(whole.samples);
+    ace_request_free(request);
+    ace_engine_close(engine);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(S_11_every_entry_point_keeps_to_the_limits),
+        cmocka_unit_test(S_11_a_song_keeps_to_the_limits),
+        cmocka_unit_test(A_03_however_a_request_arrives_it_is_reduced_and_told),
         cmocka_unit_test(S_11_a_composition_keeps_to_the_limits),
         cmocka_unit_test(S_12_audio_codes_that_are_too_long_are_cut_and_told),
         cmocka_unit_test(S_15_up_to_6_GB_no_planner_is_opened_by_itself),
         cmocka_unit_test(A_02_each_tier_holds_its_longest_songs_and_largest_batch),
+        cmocka_unit_test(A_06_in_a_shortage_the_decoder_takes_smaller_windows),
     };
     return cmocka_run_group_tests(tests, make_place, remove_place);
 }

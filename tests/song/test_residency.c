@@ -160,7 +160,7 @@ static void the_limit_is_kept(void **state)
 }
 
 /* The device's own cap, where the plan was not asked. */
-static void the_device_refuses_more(void **state)
+static void S_21_the_device_refuses_more(void **state)
 {
     (void)state;
     ace_error error = {0};
@@ -183,7 +183,7 @@ static void the_device_refuses_more(void **state)
 }
 
 /* S-21: the pretended card's memory is kept to, with the same song. */
-static void a_pretended_card_is_no_larger_than_it_says(void **state)
+static void S_21_a_pretended_card_is_no_larger_than_it_says(void **state)
 {
     (void)state;
     ace_error error = {0};
@@ -215,7 +215,7 @@ static void allow(ace_engine *engine, size_t limit)
 }
 
 /* An allocation that fails while layers come and go: an error or the same song, and the next song is right. */
-static void every_refusal_under_a_limit_is_survived(void **state)
+static void A_05_every_refusal_under_a_limit_is_survived(void **state)
 {
     (void)state;
     enum { TRIES = 60 };
@@ -263,7 +263,7 @@ static void every_refusal_under_a_limit_is_survived(void **state)
     ace_engine_close(engine);
 }
 
-static void twenty_songs_do_not_grow(void **state)
+static void A_09_twenty_songs_do_not_grow(void **state)
 {
     (void)state;
     enum { SONGS = 20, LIMITS = 4 };
@@ -301,9 +301,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(every_fit_makes_the_same_song),
                                        cmocka_unit_test(the_limit_is_kept),
-                                       cmocka_unit_test(the_device_refuses_more),
-                                       cmocka_unit_test(a_pretended_card_is_no_larger_than_it_says),
-                                       cmocka_unit_test(every_refusal_under_a_limit_is_survived),
-                                       cmocka_unit_test(twenty_songs_do_not_grow)};
+                                       cmocka_unit_test(S_21_the_device_refuses_more),
+                                       cmocka_unit_test(S_21_a_pretended_card_is_no_larger_than_it_says),
+                                       cmocka_unit_test(A_05_every_refusal_under_a_limit_is_survived),
+                                       cmocka_unit_test(A_09_twenty_songs_do_not_grow)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

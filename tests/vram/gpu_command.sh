@@ -59,19 +59,22 @@ expect 0 "^  acestep gpu" "" --help
 expect 0 "^| Tier 1 | up to 4 GB | 3 min | 1 |" "" --tables en
 expect 0 "from_gib *8 *from the built-in table" "" --print-tiers
 
-# S-26, S-27, S-28: a table of one's own
-printf '{"profiles": {"seed": {"tiers": {\n"tier3": {"max_batch_without_lm": 3}}}}}' >mine.json
-expect 0 "max_batch_without_lm *3 *from mine.json line 2" - --tiers mine.json --print-tiers
-expect 0 "songs at a time: 1 with the language model, 3 without" "" --tiers mine.json --vram 7
-sed -i s/3}/300}/ mine.json
-expect 4 - "mine.json:2:35: .*is 300, outside 1 to 8" --tiers mine.json
-expect 3 - "missing.json" --tiers missing.json
-export ACESTEP_TIERS=mine.json
-expect 0 "songs at a time: 1 with the language model, 2 without" "rejected and the built-in table is used: mine.json:2:35:" --vram 7
-unset ACESTEP_TIERS
-mkdir -p none/acestep && mv mine.json none/acestep/tiers.json
-expect 0 "" "none/acestep/tiers.json:2:35:"
-rm -r none
+# A table of one's own: S-26, S-27, S-28.
+a_08_a_tier_file_changes_limits_and_a_broken_one_is_rejected() {
+    printf '{"profiles": {"seed": {"tiers": {\n"tier3": {"max_batch_without_lm": 3}}}}}' >mine.json
+    expect 0 "max_batch_without_lm *3 *from mine.json line 2" - --tiers mine.json --print-tiers
+    expect 0 "songs at a time: 1 with the language model, 3 without" "" --tiers mine.json --vram 7
+    sed -i s/3}/300}/ mine.json
+    expect 4 - "mine.json:2:35: .*is 300, outside 1 to 8" --tiers mine.json
+    expect 3 - "missing.json" --tiers missing.json
+    export ACESTEP_TIERS=mine.json
+    expect 0 "songs at a time: 1 with the language model, 2 without" "rejected and the built-in table is used: mine.json:2:35:" --vram 7
+    unset ACESTEP_TIERS
+    mkdir -p none/acestep && mv mine.json none/acestep/tiers.json
+    expect 0 "" "none/acestep/tiers.json:2:35:"
+    rm -r none
+}
+a_08_a_tier_file_changes_limits_and_a_broken_one_is_rejected
 
 # S-18, S-19: the variables
 MAX_CUDA_VRAM=4 && export MAX_CUDA_VRAM
