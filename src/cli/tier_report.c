@@ -77,6 +77,8 @@ static void print_way(const tier_trial *t)
     printf("%s%s%s%s", p->evicts ? "unloads between stages" : "everything loaded",
            p->streams_dit ? ", streams the DiT" : "", p->streams_text ? ", streams the text encoder" : "",
            p->one_by_one ? ", songs in turns" : "");
+    if (p->planner_streamed > 0) printf(", streams %d of the LM's %d layers", p->planner_streamed, p->planner_layers);
+    if (p->planner_alone) printf(", LM alone");
 }
 
 /* One for each size: what docs/gpu.md asks to be sent. */
@@ -222,6 +224,7 @@ static void write_record(FILE *file, const tier_trial *t)
     text_or_null(file, "error", t->error);
     fprintf(file, ",\"peak_vram_gb\":%.4f,\"lm_time\":%.3f,\"dit_time\":%.3f,\"vae_time\":%.3f", gib(t->measured),
             t->lm_seconds, t->dit, t->vae);
+    fprintf(file, ",\"lm_layers\":%d,\"lm_layers_streamed\":%d", p->planner_layers, p->planner_streamed);
     fprintf(file, ",\"outcome\":\"%s\",\"load_time\":%.3f,\"condition_time\":%.3f,\"estimated_time\":%.3f",
             outcomes[t->outcome], t->load, t->condition, t->estimate);
     fprintf(file,
