@@ -9,7 +9,7 @@
  * Precision. A device is opened for F32 or BF16. `ace_device_act(dev)` is the type of the activations that feed matrix
  * products; residual streams, norms, softmax, scalars and sums are F32 in both. In BF16 the weights of products are
  * rounded to bf16 once and products accumulate in F32. With AMX and AVX512-BF16,
- * subnormal values in such products count as zero.
+ * subnormal values in such products count as zero, with AMX also those that are rounded to bf16.
  *
  * Determinism. An output element is always summed in the same order: it does not depend on the number of threads, on
  * the other rows, on the batch or on where a window starts. Same device, same bytes.

@@ -1,6 +1,8 @@
 /* The operations that treat each row by itself, and the functions (exp, sin) behind them. */
 #include "device_test.h"
 
+#include <float.h>
+
 enum { SCRATCH = 64 << 20, ROUNDS = 60 };
 
 typedef struct shape {
@@ -187,10 +189,13 @@ static void embeddings(void **state)
     ace_device_close(dev);
 }
 
-/* Every bf16 and many float32 values survive the way through the device as the scalar conversion says. */
+/* Every bf16 and many float32 values survive the way through the device as the scalar conversion says, but for
+ * subnormals where AMX is, which become zero as in its products. */
 static void conversions(void **state)
 {
     enum { COUNT = 1 << 16 };
+    const config *c = *state;
+    bool flushes = c->isa == ACE_ISA_AMX && c->precision == ACE_BF16;
     ace_device *dev = open_device(*state, 1, SCRATCH, NULL);
     ace_mat y = ace_scratch(dev, ACE_F32, COUNT / 64, 64), z = ace_scratch(dev, ace_device_act(dev), COUNT / 64, 64);
     uint32_t *bits = must(malloc(COUNT * sizeof *bits));
@@ -207,7 +212,8 @@ static void conversions(void **state)
         check_ok(dev);
         for (int i = 0; i < COUNT; i++) {
             float want = as_stored(in[i], ace_device_act(dev));
-            assert_true(memcmp(&want, &out[i], sizeof want) == 0);
+            bool flushed = flushes && fabsf(in[i]) < FLT_MIN && out[i] == 0 && signbit(out[i]) == signbit(in[i]);
+            assert_true(flushed || memcmp(&want, &out[i], sizeof want) == 0);
         }
     }
     free(bits);

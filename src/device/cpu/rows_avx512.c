@@ -1,4 +1,4 @@
-/* rows_avx512.c - the kernels for CPUs with AVX-512, with its products of bytes and of bfloat16, and with AMX. */
+/* rows_avx512.c - the kernels for CPUs with AVX-512, with its products of bytes and of bfloat16. */
 #include "device/cpu/rows_template.h"
 
 const cpu_kernels cpu_kernels_avx512 = {
@@ -28,19 +28,6 @@ const cpu_kernels cpu_kernels_avx512_bf16 = {
     .mr = 12,
     .gemm_f32 = cpu_gemm_f32_avx512,
     .gemm_bf16 = cpu_gemm_bf16_avx512,
-    .int8 = &cpu_int8_avx512_vnni,
-    ROW_KERNELS,
-};
-
-const cpu_kernels cpu_kernels_amx = {
-    .isa = ACE_ISA_AMX,
-    .key = "amx",
-    .label = "AMX",
-    .mr = 12,
-    .gemm_f32 = cpu_gemm_f32_avx512,
-    .tiles = &cpu_tiles_amx,
-    .attention_tiles = &cpu_attention_tiles_amx,
-    .int8_tiles = &cpu_int8_tiles_amx,
     .int8 = &cpu_int8_avx512_vnni,
     ROW_KERNELS,
 };

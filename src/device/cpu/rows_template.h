@@ -59,11 +59,13 @@ EPILOGUE_INLINE void epilogue_vector(const float *c, int64_t row, int64_t col, i
 
 /* With constant parts nothing is asked for every vector, and the layers' constants stay in registers. */
 EPILOGUE_INLINE void epilogue_rows(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols,
-                                   const cpu_epilogue *e, unsigned parts)
+                                   const cpu_epilogue *shared, unsigned parts)
 {
+    const cpu_epilogue own = *shared, *e = &own; /* which no store can change */
     if (cols == CPU_NR) {
-        for (int64_t m = 0; m < rows; m++, c += CPU_NR)
-            for (int64_t i = 0; i < CPU_NR; i += VF_LANES) epilogue_vector(c + i, row + m, col + i, VF_LANES, e, parts);
+        for (int64_t i = 0; i < CPU_NR; i += VF_LANES)
+            for (int64_t m = 0; m < rows; m++)
+                epilogue_vector(c + m * CPU_NR + i, row + m, col + i, VF_LANES, e, parts);
         return;
     }
     for (int64_t m = 0; m < rows; m++, c += CPU_NR)
@@ -79,12 +81,26 @@ static void gated_rows(const float *c, int64_t row, int64_t rows, int64_t col, i
         }
 }
 
-#define EPILOGUE_CASE(parts)                              \
-    case parts:                                           \
-        epilogue_rows(c, row, rows, col, cols, e, parts); \
-        break;
+/* The kinds of epilogue that the models have, each a function of its own, whose constants stay in registers. */
+#define EPILOGUE(name, parts)                                                                                        \
+    static __attribute__((noinline)) void name(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, \
+                                               const cpu_epilogue *e)                                                \
+    {                                                                                                                \
+        epilogue_rows(c, row, rows, col, cols, e, parts);                                                            \
+    }
 
-/* The cases are those of the models; others take the last line, more slowly. */
+EPILOGUE(store_f32, STORE)
+EPILOGUE(store_bf16, STORE | Y_BF16)
+EPILOGUE(bias_f32, BIAS | STORE)
+EPILOGUE(bias_bf16, BIAS | STORE | Y_BF16)
+EPILOGUE(residual_f32, RESIDUAL | STORE)
+EPILOGUE(gate_residual_f32, GATE | RESIDUAL | STORE)
+EPILOGUE(bias_snake, BIAS | SNAKE | ACT_BF16)
+EPILOGUE(bias_f32_snake, BIAS | STORE | SNAKE | ACT_BF16)
+EPILOGUE(bias_residual_snake, BIAS | RESIDUAL | SNAKE | ACT_BF16)
+EPILOGUE(bias_residual_f32_snake, BIAS | RESIDUAL | STORE | SNAKE | ACT_BF16)
+
+/* Others take the last line, more slowly. */
 static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
 {
     if (e->gated) {
@@ -93,16 +109,36 @@ static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col
     }
     unsigned parts = epilogue_parts(e);
     switch (parts) {
-        EPILOGUE_CASE(STORE)
-        EPILOGUE_CASE(STORE | Y_BF16)
-        EPILOGUE_CASE(BIAS | STORE)
-        EPILOGUE_CASE(BIAS | STORE | Y_BF16)
-        EPILOGUE_CASE(RESIDUAL | STORE)
-        EPILOGUE_CASE(GATE | RESIDUAL | STORE)
-        EPILOGUE_CASE(BIAS | SNAKE | ACT_BF16)
-        EPILOGUE_CASE(BIAS | STORE | SNAKE | ACT_BF16)
-        EPILOGUE_CASE(BIAS | RESIDUAL | SNAKE | ACT_BF16)
-        EPILOGUE_CASE(BIAS | RESIDUAL | STORE | SNAKE | ACT_BF16)
+    case STORE:
+        store_f32(c, row, rows, col, cols, e);
+        break;
+    case STORE | Y_BF16:
+        store_bf16(c, row, rows, col, cols, e);
+        break;
+    case BIAS | STORE:
+        bias_f32(c, row, rows, col, cols, e);
+        break;
+    case BIAS | STORE | Y_BF16:
+        bias_bf16(c, row, rows, col, cols, e);
+        break;
+    case RESIDUAL | STORE:
+        residual_f32(c, row, rows, col, cols, e);
+        break;
+    case GATE | RESIDUAL | STORE:
+        gate_residual_f32(c, row, rows, col, cols, e);
+        break;
+    case BIAS | SNAKE | ACT_BF16:
+        bias_snake(c, row, rows, col, cols, e);
+        break;
+    case BIAS | STORE | SNAKE | ACT_BF16:
+        bias_f32_snake(c, row, rows, col, cols, e);
+        break;
+    case BIAS | RESIDUAL | SNAKE | ACT_BF16:
+        bias_residual_snake(c, row, rows, col, cols, e);
+        break;
+    case BIAS | RESIDUAL | STORE | SNAKE | ACT_BF16:
+        bias_residual_f32_snake(c, row, rows, col, cols, e);
+        break;
     default:
         epilogue_rows(c, row, rows, col, cols, e, parts);
     }
@@ -247,5 +283,5 @@ static float softmax_row(float *s, float *maximum, float *sum)
     .expand = expand_panel, .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row,    \
     .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, \
     .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row,   \
-    .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add,    \
+    .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add, \
     .quantised = &quantised_kernels

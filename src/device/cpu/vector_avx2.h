@@ -122,16 +122,11 @@ static inline vf vf_round(vf a)
     return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-static inline vf vf_minus_half_pi_times(vf z, vf n)
+static inline vf vf_minus_pi_times(vf z, vf n)
 {
-    z = _mm256_fnmadd_ps(n, _mm256_set1_ps(VF_HALF_PI_HIGH), z);
-    z = _mm256_fnmadd_ps(n, _mm256_set1_ps(VF_HALF_PI_MIDDLE), z);
-    return _mm256_fnmadd_ps(n, _mm256_set1_ps(VF_HALF_PI_LOW), z);
-}
-
-static inline vf vf_choose_odd(vf a, vf odd, vf even)
-{
-    return _mm256_blendv_ps(even, odd, _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(a), 31)));
+    z = _mm256_fnmadd_ps(n, _mm256_set1_ps(VF_PI_HIGH), z);
+    z = _mm256_fnmadd_ps(n, _mm256_set1_ps(VF_PI_MIDDLE), z);
+    return _mm256_fnmadd_ps(n, _mm256_set1_ps(VF_PI_LOW), z);
 }
 
 static inline vf vf_scale2(vf a, vf n)

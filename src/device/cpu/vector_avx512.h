@@ -38,8 +38,15 @@ static inline vf vf_load_bf16(const uint16_t *p, int64_t n)
     return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(half), 16));
 }
 
-/* Rounds to nearest even like ace_f32_to_bf16(). VCVTNEPS2BF16 is not used: it turns subnormals into zero. */
-static inline void vf_store_bf16(uint16_t *p, vf v, int64_t n)
+#if defined(VF_ROUNDS_BF16)
+/* Turns subnormals into zero, as the products of AMX do. */
+static inline __m256i vf_to_bf16(vf v)
+{
+    return (__m256i)_mm512_cvtneps_pbh(v);
+}
+#else
+/* Rounds to nearest even like ace_f32_to_bf16(). */
+static inline __m256i vf_to_bf16(vf v)
 {
     __m512i bits = _mm512_castps_si512(v), high = _mm512_srli_epi32(bits, 16);
     __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
@@ -47,7 +54,13 @@ static inline void vf_store_bf16(uint16_t *p, vf v, int64_t n)
     rounded = _mm512_srli_epi32(rounded, 16);
     __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
     rounded = _mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40));
-    __m256i half = _mm512_cvtepi32_epi16(rounded);
+    return _mm512_cvtepi32_epi16(rounded);
+}
+#endif
+
+static inline void vf_store_bf16(uint16_t *p, vf v, int64_t n)
+{
+    __m256i half = vf_to_bf16(v);
     if (n >= 16)
         _mm256_storeu_si256((__m256i *)p, half);
     else
@@ -109,16 +122,11 @@ static inline vf vf_round(vf a)
     return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 
-static inline vf vf_minus_half_pi_times(vf z, vf n)
+static inline vf vf_minus_pi_times(vf z, vf n)
 {
-    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_HALF_PI_HIGH), z);
-    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_HALF_PI_MIDDLE), z);
-    return _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_HALF_PI_LOW), z);
-}
-
-static inline vf vf_choose_odd(vf a, vf odd, vf even)
-{
-    return _mm512_mask_blend_ps(_mm512_test_epi32_mask(_mm512_castps_si512(a), _mm512_set1_epi32(1)), even, odd);
+    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_PI_HIGH), z);
+    z = _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_PI_MIDDLE), z);
+    return _mm512_fnmadd_ps(n, _mm512_set1_ps(VF_PI_LOW), z);
 }
 
 static inline vf vf_scale2(vf a, vf n)

@@ -113,19 +113,13 @@ static inline vf vf_round(vf a)
     return a + magic - magic;
 }
 
-/* z - n * pi / 2. In double precision, pi / 2 in two parts: n times the first, of 33 bits, is exact. */
-static inline vf vf_minus_half_pi_times(vf z, vf n)
+/* z - n * pi. In double precision, pi in two parts: n times the first, of 33 bits, is exact. */
+static inline vf vf_minus_pi_times(vf z, vf n)
 {
     vf r;
     for (int i = 0; i < VF_LANES; i++)
-        r[i] = (float)((double)z[i] - (double)n[i] * 0x1.921fb544p+0 - (double)n[i] * 0x1.0b4611a626331p-34);
+        r[i] = (float)((double)z[i] - (double)n[i] * 0x1.921fb544p+1 - (double)n[i] * 0x1.0b4611a626331p-33);
     return r;
-}
-
-/* By the last bit of a. */
-static inline vf vf_choose_odd(vf a, vf odd, vf even)
-{
-    return vf_choose(-((vf_bits)a & 1), odd, even);
 }
 
 /* a * 2^n for integral n in [-160, 150]. */
