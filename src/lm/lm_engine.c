@@ -101,6 +101,25 @@ static bool take_scratch(lm_session *s, ace_error *error)
     return ace_device_ok(s->dev, error);
 }
 
+/* On the meter: products with quantised weights take working memory while they run. The pass of most tokens takes most,
+ * and whatever is read and written later fits into that, too. */
+static bool meter_widest_pass(lm_session *s, ace_error *error)
+{
+    qwen3_sequence sequences[2 * LM_MAX_ITEMS];
+    qwen3_span spans[2 * LM_MAX_ITEMS];
+    const lm_session_limits *l = &s->limits;
+    int64_t longest = l->positions < l->rows ? l->positions : l->rows, left = l->pass;
+    int count = 0;
+    if (!ace_device_is_meter(s->dev)) return true;
+    for (; count < s->row_count && left > 0; count++) {
+        sequences[count] = (qwen3_sequence){.capacity = longest}; /* one above the other: nothing is computed */
+        spans[count] = (qwen3_span){&sequences[count], left < longest ? left : longest};
+        left -= spans[count].count;
+    }
+    qwen3_lm_extend(s->model, &s->cache, ace_rows(s->hidden, 0, count), NULL, spans, count);
+    return ace_device_ok(s->dev, error);
+}
+
 lm_session *lm_session_open(const qwen3_lm *model, const lm_session_limits *limits, ace_error *error)
 {
     lm_session *s = ace_calloc(1, sizeof *s, "the planner's session", error);
@@ -112,7 +131,9 @@ lm_session *lm_session_open(const qwen3_lm *model, const lm_session_limits *limi
     if (s->limits.pass == 0) s->limits.pass = DEFAULT_PASS;
     s->row_count = limits->items * (limits->guided ? 2 : 1);
     s->vocabulary = model->config.vocab_size;
-    if (limits_fit(&s->limits, error) && take_host_memory(s, error) && take_scratch(s, error)) return s;
+    if (limits_fit(&s->limits, error) && take_host_memory(s, error) && take_scratch(s, error) &&
+        meter_widest_pass(s, error))
+        return s;
     lm_session_close(s);
     return NULL;
 }

@@ -195,12 +195,11 @@ bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, 
     *needs = (planner_needs){0};
     bool ok = open_metered(&m, p, setup, error);
     if (ok) {
-        ace_device_stats before = ace_device_get_stats(m.meter);
         ok = write_one(p, m.session, error);
-        ace_device_stats after = ace_device_get_stats(m.meter);
-        needs->weights = before.weight_bytes;
-        needs->scratch = before.scratch_peak;
-        needs->passing = after.total_peak - before.total_peak;
+        ace_device_stats stats = ace_device_get_stats(m.meter);
+        needs->weights = stats.weight_bytes;
+        needs->scratch = stats.scratch_peak;
+        needs->passing = stats.total_peak - stats.workspace - stats.weight_bytes - stats.scratch_peak;
         needs->cache = cache_bytes(p, &setup->limits);
     }
     close_metered(&m);

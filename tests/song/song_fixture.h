@@ -26,6 +26,24 @@ static inline ace_engine *open_engine(const char *variant, const char *precision
     return engine;
 }
 
+/* An engine that stores the layers of its models in a form, with a planner or without. */
+static inline ace_engine *open_quantized(const char *variant, const char *precision, const char *quantization,
+                                         bool planner)
+{
+    char path[1024];
+    ace_error error = {0};
+    snprintf(path, sizeof path, "%s/%s", TINY_CHECKPOINTS, variant);
+    ace_engine_options options = {.model = path,
+                                  .precision = precision,
+                                  .quantization = quantization,
+                                  .lm_quantization = quantization,
+                                  .lm = planner ? NULL : "none",
+                                  .threads = 2};
+    ace_engine *engine = ace_engine_open(&options, &error);
+    if (!engine) fail_msg("%s", error.message);
+    return engine;
+}
+
 /* A request from pairs of field and value, ended by NULL. */
 static inline ace_request *make_request(const char *field, ...)
 {

@@ -57,7 +57,7 @@ static void as_promised(ace_engine *engine, const ace_request *request, ace_memo
     }
 }
 
-static void same_song(const char *variant, const char *precision)
+static void same_song(const char *variant, const char *precision, const char *quantization)
 {
     static const pipeline_fit fits[] = {
         {.evict = true},
@@ -68,7 +68,7 @@ static void same_song(const char *variant, const char *precision)
         {.evict = true, .stream_dit = true, .stream_text = true, .one_by_one = true, .vae_window = 8},
     };
     ace_error error = {0};
-    ace_engine *engine = open_engine(variant, precision, 2, 0);
+    ace_engine *engine = open_quantized(variant, precision, quantization, false);
     ace_request *request = make_request("caption", "a song", "lyrics", "[Verse]\nla la\n", "duration", "10", "seed",
                                         "7", "batch_size", "2", "audio_codes", "1,2,3,4,5,6,7,8",
                                         "audio_cover_strength", "0.5", "inference_steps", "3", NULL);
@@ -95,10 +95,13 @@ static void same_song(const char *variant, const char *precision)
 
 static void every_fit_makes_the_same_song(void **state)
 {
-    static const char *const cases[][2] = {
-        {"turbo", "f32"}, {"base", "bf16"}, {"xl-base", "bf16"}, {"turbo-gguf", "bf16"}};
+    static const char *const cases[][3] = {{"turbo", "f32", "none"},    {"base", "bf16", "none"},
+                                           {"xl-base", "bf16", "none"}, {"turbo-gguf", "bf16", "none"},
+                                           {"turbo", "f32", "int8"},    {"base", "bf16", "int8"},
+                                           {"turbo", "f32", "int4"},    {"base", "bf16", "int4"},
+                                           {"xl-base", "bf16", "int4"}, {"xl-turbo-blocks", "bf16", "keep"}};
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) same_song(cases[i][0], cases[i][1]);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) same_song(cases[i][0], cases[i][1], cases[i][2]);
 }
 
 /* The least and the most that a request can be given, and everything between. */
