@@ -1,9 +1,10 @@
 /* product_int8.c - linear layers whose weights are int8: see quantised.h.
  *
- * First the rows of x are quantised, once and by all threads, in slabs of 64 channels: [slab][row][64]. That is what
- * all kernels read, so that nothing is copied again. Then a task is a block of rows times some panels, which go through
- * k in chunks of slabs that fit the first-level cache. Sums are integers and exact, whoever adds them up in whatever
- * order; they become float32 at the end, (sum * column scale) * row scale, for the usual epilogue.
+ * First the rows of x are quantised, once and by all threads, in slabs of 64 channels of a tile of rows, one after
+ * the other as the kernel reads them, so that nothing is copied again. Then a task is a block of rows times some
+ * panels, which go through k in chunks of slabs that fit the first-level cache. Sums are integers and exact, whoever
+ * adds them up in whatever order; they become float32 at the end, (sum * column scale) * row scale, for the usual
+ * epilogue.
  *
  * Long products are cut into segments of rows, so that the quantised rows take little memory. */
 #include "device/cpu/product_int8.h"
@@ -16,8 +17,7 @@ enum {
     GROUP = 16,       /* most panels of a task */
     CHUNK_SLABS = 8,  /* of a panel: 16 KiB */
     FEW_ROWS = 12,    /* up to so many a matrix unit is not worth while: the time is that of reading the weights */
-    STRIP = 16,       /* rows finished at a time */
-    ROUND_ROWS = 32   /* room for rows that kernels read beyond the last */
+    STRIP = 16        /* rows finished at a time */
 };
 
 /* A thread's workspace. */
@@ -27,24 +27,36 @@ typedef struct buffers {
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of int8 needs more workspace");
 
-static int64_t room_rows(int64_t rows)
+static bool on_tiles(const cpu_kernels *kernels, int64_t rows)
 {
-    return cpu_divide_up(cpu_min(rows, SEGMENT_ROWS), ROUND_ROWS) * ROUND_ROWS;
+    return kernels->int8_tiles && rows > FEW_ROWS;
+}
+
+static int64_t tile_rows(const cpu_kernels *kernels, int64_t rows)
+{
+    return on_tiles(kernels, rows) ? CPU_TILE : kernels->int8->rows;
+}
+
+/* Rows of a segment, in whole tiles. */
+static int64_t room_rows(int64_t rows, int64_t tile)
+{
+    return cpu_divide_up(cpu_min(rows, SEGMENT_ROWS), tile) * tile;
 }
 
 size_t cpu_int8_scratch(const ace_device *dev, const ace_weight_desc *d, int64_t rows)
 {
-    int64_t bytes = cpu_slabs(d->k) * CPU_SLAB * (cpu_of(dev)->kernels->int8->wide ? 2 : 1);
-    return (size_t)room_rows(rows) * (sizeof(float) + (size_t)bytes);
+    const cpu_kernels *kernels = cpu_of(dev)->kernels;
+    int64_t bytes = cpu_slabs(d->k) * CPU_SLAB * (kernels->int8->wide ? 2 : 1);
+    return (size_t)room_rows(rows, tile_rows(kernels, rows)) * (sizeof(float) + (size_t)bytes);
 }
 
 static void quantise_rows(void *context, int64_t first, int64_t count)
 {
     const int8_product *t = context;
     for (int64_t i = first; i < first + count; i++)
-        t->scales[i] =
-            t->cpu->kernels->quantised->row(t->bytes + i * CPU_SLAB * int8_byte_size(t), t->room_rows * CPU_SLAB,
-                                            t->int8->wide, ace_mat_row(t->p->x, t->first + i), t->p->x.dtype, t->k);
+        t->scales[i] = t->cpu->kernels->quantised->row(
+            int8_rows(t, i, 0) + i % t->tile_rows * CPU_SLAB * int8_byte_size(t), t->tile_rows * CPU_SLAB,
+            t->int8->wide, ace_mat_row(t->p->x, t->first + i), t->p->x.dtype, t->k);
 }
 
 void int8_finish(const int8_product *t, const int32_t *sums, int64_t first, int64_t rows, int64_t panel,
@@ -63,10 +75,9 @@ static void multiply_chunk(const int8_product *t, int64_t panel, int32_t *c, int
                            int64_t slabs)
 {
     const char *weights = int8_panel(t, panel) + slab * CPU_SLAB_BYTES;
-    int64_t distance = t->room_rows * CPU_SLAB;
-    for (int64_t row = 0; row < rows; row += t->int8->rows)
-        t->int8->multiply(c + row * CPU_NR, t->bytes + (slab * distance + (first + row) * CPU_SLAB) * int8_byte_size(t),
-                          distance, (int)cpu_min(t->int8->rows, rows - row), slabs, (const int8_t *)weights, slab > 0,
+    for (int64_t row = 0; row < rows; row += t->tile_rows)
+        t->int8->multiply(c + row * CPU_NR, int8_rows(t, first + row, slab), t->tile_rows * CPU_SLAB,
+                          (int)cpu_min(t->tile_rows, rows - row), slabs, (const int8_t *)weights, slab > 0,
                           weights + slabs * CPU_SLAB_BYTES);
 }
 
@@ -100,7 +111,7 @@ void cpu_multiply_int8(ace_device *dev, const cpu_product *p, void *room)
         .dev = dev,
         .p = p,
         .int8 = cpu_of(dev)->kernels->int8,
-        .room_rows = room_rows(p->rows),
+        .tile_rows = tile_rows(cpu_of(dev)->kernels, p->rows),
         .k = d->k,
         .slabs = cpu_slabs(d->k),
         .panel_cols = cpu_panel_cols(d->kind),
@@ -108,12 +119,12 @@ void cpu_multiply_int8(ace_device *dev, const cpu_product *p, void *room)
         .panel_bytes = cpu_quantised_panel_bytes(d),
         .bytes = room,
     };
-    t.scales = (float *)(void *)(t.bytes + t.room_rows * t.slabs * CPU_SLAB * int8_byte_size(&t));
+    t.scales = (float *)(void *)int8_rows(&t, room_rows(p->rows, t.tile_rows), 0);
     t.panels = cpu_divide_up(t.cols, t.panel_cols);
     for (t.first = 0; t.first < p->rows && dev->failure.status == ACE_OK; t.first += SEGMENT_ROWS) {
         t.rows = cpu_min(SEGMENT_ROWS, p->rows - t.first);
         cpu_run_rows(dev, t.rows, (size_t)d->k * ace_mat_element(p->x), quantise_rows, &t);
-        if (t.cpu->kernels->int8_tiles && t.rows > FEW_ROWS) {
+        if (on_tiles(t.cpu->kernels, p->rows)) {
             int8_multiply_tiles(dev, &t);
             continue;
         }

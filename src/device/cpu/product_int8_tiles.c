@@ -8,7 +8,7 @@
 
 enum {
     BLOCK_ROWS = 256, /* of a task, at most */
-    CHUNK_SLABS = 20, /* of a panel: two thirds of the first-level cache */
+    CHUNK_SLABS = 16, /* of a panel: two thirds of the first-level cache */
     TOGETHER = 4,     /* panels finished together: longer pieces of rows to write */
     STRIP = 4         /* rows finished at a time */
 };
@@ -56,7 +56,7 @@ static void do_chores(void *context)
 /* One panel with all tiles of the block. The chunk that comes next, wherever it is, is asked for meanwhile. */
 static void multiply_panel(const int8_product *t, chores *k, int64_t panel, int32_t *c, int64_t first, int64_t rows)
 {
-    int64_t tiles = cpu_divide_up(rows, CPU_TILE), distance = t->room_rows * CPU_SLAB;
+    int64_t tiles = cpu_divide_up(rows, CPU_TILE);
     int64_t chunk = cpu_divide_up(t->slabs, cpu_divide_up(t->slabs, CHUNK_SLABS));
     for (int64_t slab = 0; slab < t->slabs; slab += chunk) {
         int64_t slabs = cpu_min(chunk, t->slabs - slab), lines = slabs * (CPU_SLAB_BYTES / 64);
@@ -65,9 +65,9 @@ static void multiply_panel(const int8_product *t, chores *k, int64_t panel, int3
             int64_t row = tile * CPU_TILE;
             k->ahead = cpu_divide_up(lines, tiles * slabs);
             k->soon = b + (slabs * CPU_SLAB_BYTES) + tile * slabs * k->ahead * 64;
-            t->cpu->kernels->int8_tiles->multiply(c + row * CPU_NR,
-                                                  t->bytes + slab * distance + (first + row) * CPU_SLAB, distance,
-                                                  rows - row, slabs, (const int8_t *)b, slab > 0, do_chores, k);
+            t->cpu->kernels->int8_tiles->multiply(c + row * CPU_NR, int8_rows(t, first + row, slab),
+                                                  CPU_TILE * CPU_SLAB, rows - row, slabs, (const int8_t *)b, slab > 0,
+                                                  do_chores, k);
         }
     }
 }

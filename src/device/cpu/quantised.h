@@ -42,7 +42,7 @@ typedef struct cpu_int8_columns {
 /* C[count][32] (+)= A . B over `slabs` slabs, all integers.
  *   c         rows of 32; overwritten, or added to if `accumulate`
  *   a         value k of slab s of row i is number s * distance + i * 64 + k: bytes, or int16 if the kernel is `wide`
- *   count     1 .. rows of the kernel; `wide` and the others alike may read rows up to the next multiple of 16
+ *   count     1 .. rows of the kernel
  *   b         the panel's first slab
  *   soon      memory that will be read before long, as much as of b */
 typedef void cpu_int8_kernel(int32_t *c, const void *a, int64_t distance, int count, int64_t slabs, const int8_t *b,
