@@ -390,11 +390,12 @@ bool ace_measure_quantization(ace_engine *engine, double duration,
 typedef struct ace_measure_lm_options {
     const char *lm;        /* NULL or "0.6B", "1.7B", "4B": the planner's real dimensions, random weights, no files */
     const char *precision; /* NULL or "bf16", "f32" */
-    int threads;           /* 0: all CPUs this process may use */
-    int songs;             /* written at once, 1 to 8; 0: 1 */
-    int prompt;            /* tokens of the prompt that all songs share, 1 to 8192; 0: 1000 */
-    int codes;             /* of each song (5 make a second), 2 to 3000; 0: 100 */
-    double guidance;       /* as lm_cfg_scale, 1 to 100 (1: off, half as many rows); 0: 2 */
+    const char *quantization; /* of its layers: NULL or "none", "int8", "int4" */
+    int threads;              /* 0: all CPUs this process may use */
+    int songs;                /* written at once, 1 to 8; 0: 1 */
+    int prompt;               /* tokens of the prompt that all songs share, 1 to 8192; 0: 1000 */
+    int codes;                /* of each song (5 make a second), 2 to 3000; 0: 100 */
+    double guidance;          /* as lm_cfg_scale, 1 to 100 (1: off, half as many rows); 0: 2 */
 } ace_measure_lm_options;
 
 /* Seconds are of the processor with one thread, of the wall with more. Reading a prompt is bound by arithmetic, writing

@@ -195,6 +195,7 @@ static int run_lm(bench *b)
     }
     o->lm = b->engine.lm ? b->engine.lm : "0.6B";
     o->precision = b->engine.precision;
+    o->quantization = b->engine.lm_quantization;
     o->threads = b->engine.threads;
     if (o->songs == 0) o->songs = 1;
     if (o->prompt == 0) o->prompt = 1000;

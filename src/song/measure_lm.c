@@ -4,6 +4,7 @@
 #include "device/rates.h"
 #include "lm/lm_engine.h"
 #include "lm/lm_grammar.h"
+#include "song/quantization.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ enum {
 typedef struct measurement {
     ace_measure_lm_options options; /* with every default filled in */
     const ace_checkpoint *checkpoint;
+    ace_weight_form form; /* of the layers */
     ace_device *dev;
     lm_session_limits limits;
     int32_t *prompts, *tokens; /* the prompt and the unconditional one; what is written */
@@ -62,6 +64,9 @@ static bool settle(measurement *m, const ace_measure_lm_options *options, ace_er
                         o->lm);
     if (strcmp(o->precision, "bf16") != 0 && strcmp(o->precision, "f32") != 0)
         return ace_fail(error, ACE_ERROR_USAGE, "precision cannot be '%.32s': give bf16 or f32", o->precision);
+    if (!quantization_parse(o->quantization, "--lm-quantization", &m->form, error)) return false;
+    if (m->form == ACE_FORM_BLOCKS)
+        return ace_fail(error, ACE_ERROR_USAGE, "random weights have no blocks to keep: give none, int8 or int4");
     return in_range("the number of threads", o->threads, 0, 1024, error) &&
            in_range("the number of songs", o->songs, 1, MOST_SONGS, error) &&
            in_range("the length of the prompt", o->prompt, 1, MOST_PROMPT, error) &&
@@ -94,7 +99,8 @@ static bool open_parts(measurement *m, ace_checkpoint **checkpoint, ace_error *e
 
 static void load(const measurement *m, qwen3_lm *model, ace_device *dev)
 {
-    qwen3_lm_load(model, dev, m->checkpoint->parts[ACE_PART_LM], &m->checkpoint->lm, NULL);
+    const qwen3_lm_storage storage = {.layers.form = m->form};
+    qwen3_lm_load(model, dev, m->checkpoint->parts[ACE_PART_LM], &m->checkpoint->lm, &storage);
 }
 
 /* The working memory that a session will use. */

@@ -14,6 +14,9 @@ run --from song.flac $model -o again.flac
 cmp -s song.flac again.flac && cmp -s song.flac.json again.flac.json && ok || bad "--from makes the same bytes"
 run --from song.flac.json $model -o third.flac --threads 1 --vae-window 13
 cmp -s song.flac third.flac && ok || bad "threads and window change nothing"
+run --from song.flac $model --quantization int8 -o coarse.flac
+cmp -s song.flac coarse.flac && bad "int8 is another song" || ok
+grep -q 'made with --quantization none: with int8' err && grep -q '"quantization": "int8"' coarse.flac.json && ok || bad "int8 is told"
 run --from song.flac $model --bpm 90 -o other.flac
 cmp -s song.flac other.flac && bad "another tempo is another song" || ok
 rm -f song.flac.json

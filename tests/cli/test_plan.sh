@@ -20,6 +20,21 @@ expect 6 "need .* GiB of memory .* allowed" plan --memory 0.5
 expect 2 "no synthetic checkpoint" plan --variant 3b
 expect 2 "there is no option" plan --wrong
 
+# quantised weights take less, and a plan that does not fit says when they would
+run plan --duration 60 --quantization int8
+grep -q '^diffusion .* int8 ' out && grep -q '^load .* mixed ' out && ok || bad "the form of each stage"
+previous=99999999999
+for form in none int8 int4; do
+    run plan --variant xl --duration 60 --quantization $form --json
+    grep -q "\"quantization\":\"$form\"" out && [ "$(peak)" -lt "$previous" ] && ok || bad "$form takes less"
+    previous=$(peak)
+done
+run plan --variant 2b+0.6B --thinking --duration 60 --lm-quantization int4 --json
+grep -q '"lm_quantization":"int4"' out && grep -q '"plan":{"stored":"int4"' out && ok || bad "the planner's form"
+expect 2 "--quantization cannot be 'fp8'" plan --quantization fp8
+run plan --quantization keep
+grep -q 'warning: --quantization keep keeps nothing' err && ok || bad "nothing to keep is told"
+
 # what is planned is what generate then takes
 run generate "a song" --model "$tiny/turbo" --duration 10 --seed 1 -o a.wav
 run plan "a song" --model "$tiny/turbo" --duration 10 --seed 1 --json

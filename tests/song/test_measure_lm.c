@@ -16,9 +16,21 @@ static void options_out_of_range_are_refused(void **state)
 {
     (void)state;
     static const ace_measure_lm_options bad[] = {
-        {.lm = "2B"},      {.precision = "f16"}, {.threads = -1},     {.songs = 9},      {.songs = -1},
-        {.prompt = 10000}, {.codes = 1},         {.guidance = 0.5},   {.guidance = NAN}, {.codes = 3001},
-        {.prompt = -5},    {.threads = 5000},    {.guidance = 1e300},
+        {.lm = "2B"},
+        {.precision = "f16"},
+        {.threads = -1},
+        {.songs = 9},
+        {.songs = -1},
+        {.prompt = 10000},
+        {.codes = 1},
+        {.guidance = 0.5},
+        {.guidance = NAN},
+        {.codes = 3001},
+        {.prompt = -5},
+        {.threads = 5000},
+        {.guidance = 1e300},
+        {.quantization = "int3"},
+        {.quantization = "keep"},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         ace_error error = {0};
