@@ -37,8 +37,8 @@ ace_mat vae_view(ace_mat buffer, int64_t rows, int64_t cols)
 
 /* ---- residual units ------------------------------------------------------------------------------------------ */
 
-ace_mat vae_units_run(ace_device *dev, const vae_unit units[VAE_UNITS], const vae_span spans[VAE_UNITS + 1],
-                      ace_mat residual, ace_mat x, const vae_buffers *buffers, const ace_snake_weights *next)
+ace_mat vae_units_run(ace_device *dev, const vae_unit units[VAE_UNITS], const vae_span *spans, ace_mat residual,
+                      ace_mat x, const vae_buffers *buffers, const ace_snake_weights *next)
 {
     const ace_mat none = {0};
     for (int j = 0; j < VAE_UNITS; j++) {

@@ -37,7 +37,7 @@ ace_mat vae_view(ace_mat buffer, int64_t rows, int64_t cols);
  *   x          act dtype, positions spans[0], in the buffer `active`: snake1 of the first unit applied to residual
  *   next       the activation that follows the last unit
  * Returns next(residual after three units), positions spans[3], in the buffer `active`. */
-ace_mat vae_units_run(ace_device *dev, const vae_unit units[VAE_UNITS], const vae_span spans[VAE_UNITS + 1],
-                      ace_mat residual, ace_mat x, const vae_buffers *buffers, const ace_snake_weights *next);
+ace_mat vae_units_run(ace_device *dev, const vae_unit units[VAE_UNITS], const vae_span *spans, ace_mat residual,
+                      ace_mat x, const vae_buffers *buffers, const ace_snake_weights *next);
 
 #endif
