@@ -12,7 +12,7 @@ typedef struct bench {
     ace_request *request;
     ace_measure_lm_options lm; /* of --stage lm; its own options are 0 where they were not given */
     const char *stage;         /* measured alone; NULL: all */
-    double duration;           /* as given; 0 otherwise */
+    const char *duration;      /* as given */
     bool json;
 } bench;
 
@@ -39,9 +39,9 @@ FIELD(inference_steps)
 
 static bool set_duration(void *target, const char *value, ace_error *error)
 {
-    bench *b = target;
-    b->duration = strtod(value, NULL);
-    return ace_request_set(b->request, "duration", value, error);
+    (void)error;
+    ((bench *)target)->duration = value;
+    return true;
 }
 
 static bool set_stage(void *target, const char *value, ace_error *error)
@@ -90,7 +90,7 @@ static bool set_guidance(void *target, const char *value, ace_error *error)
 
 static const cli_option options[] = {
     {"--variant", NULL, "NAME", "2b (default) or xl: real dimensions, random weights, no files needed", set_variant},
-    {"--duration", NULL, "SECONDS", "length of the song (default 30)", set_duration},
+    {"--duration", NULL, "SECONDS", "length of the song (default 30; with --stage quantization 10)", set_duration},
     {"--steps", NULL, "N", "diffusion steps (default: the preset, 8)", set_inference_steps},
     {"--batch", NULL, "N", "songs at once (default 1)", set_batch},
     {"--stage", NULL, "NAME",
@@ -209,12 +209,21 @@ static int run_quantization(bench *b)
 {
     b->engine.lm = "none";
     if (!b->engine.model && !b->engine.synthetic) b->engine.synthetic = "2b";
-    return bench_quantization(&b->engine, b->duration > 0 ? b->duration : 10, b->json);
+    char *end = NULL;
+    double duration = b->duration ? strtod(b->duration, &end) : 10;
+    if (end && (end == b->duration || *end || !(duration >= 1 && duration <= 600))) {
+        ace_error error = {0};
+        cli_misused(&error, "--duration cannot be '%.40s': give 1 to 600 seconds", b->duration);
+        return cli_fail(&error, b->json);
+    }
+    return bench_quantization(&b->engine, duration, b->json);
 }
 
 static int run(bench *b)
 {
     ace_error error = {0};
+    if (!ace_request_set(b->request, "duration", b->duration ? b->duration : "30", &error))
+        return cli_fail(&error, b->json);
     ace_result result = {0};
     cli_progress progress;
     machine_rates machine;
@@ -248,8 +257,7 @@ int command_bench(int count, char **arguments)
         "[Verse]\nA line to sing that is as long as lines of songs are\nAnd one more line to follow it\n"
         "[Chorus]\nThis is the part that everybody knows\nThis is the part that everybody knows\n";
     bool ok =
-        b.request && ace_request_set(b.request, "duration", "30", &error) &&
-        ace_request_set(b.request, "seed", "1", &error) &&
+        b.request && ace_request_set(b.request, "seed", "1", &error) &&
         ace_request_set(b.request, "caption", "upbeat city pop, female vocal, bright synths, funky bass", &error) &&
         ace_request_set(b.request, "lyrics", lyrics, &error);
     cli_parser parser = {.options = options, .count = OPTIONS, .target = &b};

@@ -35,6 +35,12 @@ expect 2 "--quantization cannot be 'fp8'" plan --quantization fp8
 run plan --quantization keep
 grep -q 'warning: --quantization keep keeps nothing' err && ok || bad "nothing to keep is told"
 
+# what the forms cost is measured
+run bench --stage quantization --model "$tiny/turbo" --duration 1 --json
+[ "$(grep -o '"least_cosine":0.99' out | wc -l)" -eq 3 ] && grep -q '"quantization":"int4"' out && ok || bad "a measurement of the forms"
+expect 2 "--duration cannot be '0.5'" bench --stage quantization --model "$tiny/turbo" --duration 0.5
+expect 2 "--stage cannot be" bench --stage dit
+
 # what is planned is what generate then takes
 run generate "a song" --model "$tiny/turbo" --duration 10 --seed 1 -o a.wav
 run plan "a song" --model "$tiny/turbo" --duration 10 --seed 1 --json
