@@ -50,8 +50,8 @@ static void end(void)
     while (0)
 
 /* After about 2,000 cycles without one, the next TILESTORED waits for some 700 more, as if the unit that stores tiles
- * had fallen asleep. A long product therefore stores a tile now and then: an operand, to where its sums will be
- * written. */
+ * had fallen asleep. Products of a few rows, which wait for memory, therefore store a tile now and then: an operand, to
+ * where their sums will be written. Those of many rows are done sooner, and there it costs more than it gives. */
 INLINE void store_now_and_then(int64_t step, float *c)
 {
     if (step % AWAKE_STEPS == AWAKE_STEPS - 1) _tile_stored(6, c, C_BYTES);
@@ -86,7 +86,7 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
         if (right) _tile_dpbf16ps(1, 4, 7);
         if (low) _tile_dpbf16ps(2, 5, 6);
         if (low && right) _tile_dpbf16ps(3, 5, 7);
-        store_now_and_then(step, c);
+        if (!low) store_now_and_then(step, c);
         meanwhile(context);
     }
     _tile_stored(0, c, C_BYTES);

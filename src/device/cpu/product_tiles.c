@@ -24,7 +24,9 @@
 #include <string.h>
 
 enum {
-    BLOCK_ROWS = 256,            /* of a task, at most */
+    BLOCK_ROWS = 256, /* of a task, at most */
+    WIDE_ROWS = 192,  /* of rows of more than WIDE_SLABS: with panels and sums it fits the second-level cache */
+    WIDE_SLABS = 32,
     PACK_LINES = 320 * 64,       /* of 32 channels: a block of 2048 channels with the reach of a convolution of seven
                                     taps and dilation 9 */
     GROUP = 32,                  /* most panels of a task whose channels are cut into passes */
@@ -33,6 +35,7 @@ enum {
     RESIDENT_BYTES = 1152 << 10, /* most weights in the second order */
     RESIDENT_PANELS = 64,        /* most panels in the second order */
     TOGETHER = 4,                /* panels finished together in the first order: longer pieces of rows to write */
+    WIDE_TOGETHER = 2,           /* the same of wide rows */
     STRIP = 4,                   /* rows finished at a time */
     SOON_BYTES = 8 << 10,        /* how far ahead weights are asked for that pass by once */
     SOON_LINES = 8               /* of each step's 32, that are asked for */
@@ -56,6 +59,7 @@ typedef struct tiling {
     int64_t taps, steps, chunk_steps;    /* steps: of a pass with all slabs */
     int64_t cols, panel_cols, panels, group, groups;
     int64_t block_rows, blocks;
+    int64_t together; /* panels finished together */
     size_t panel_bytes;
     bool resident;
 } tiling;
@@ -236,15 +240,15 @@ static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t firs
 {
     bool several = t->pass_slabs < t->slabs;
     chores k = {.t = t, .pace = 1};
-    int64_t steps = TOGETHER * t->taps * t->pass_slabs * cpu_divide_up(b->rows, CPU_TILE);
+    int64_t steps = t->together * t->taps * t->pass_slabs * cpu_divide_up(b->rows, CPU_TILE);
     for (b->slab = 0; b->slab < t->slabs; b->slab += b->slabs) {
         b->slabs = cpu_min(t->pass_slabs, t->slabs - b->slab);
         bool last = b->slab + b->slabs == t->slabs;
         copy_block(t, b, own->x);
         for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
-            int64_t together = i % TOGETHER + 1, place = several ? i : i % (2 * TOGETHER);
+            int64_t together = i % t->together + 1, place = several ? i : i % (2 * t->together);
             multiply_panel(t, b, own, &k, first_panel + i, own->c[place]);
-            if (last && (together == TOGETHER || i + 1 == panels))
+            if (last && (together == t->together || i + 1 == panels))
                 wait_for_epilogue(&k,
                                   (sums){own->c[place - together + 1], BLOCK_ROWS * CPU_TILE, b->first, b->rows,
                                          first_panel + i - together + 1, together},
@@ -338,6 +342,9 @@ void cpu_multiply_tiles(ace_device *dev, const cpu_product *p)
     t.steps = t.taps * t.slabs;
     int64_t together = t.pass_slabs < t.slabs ? t.pass_slabs : t.steps; /* what is cut into chunks of equal length */
     t.chunk_steps = cpu_divide_up(together, cpu_divide_up(together, CHUNK_STEPS));
+    bool wide = p->conv.stride == 1 && t.pass_slabs == t.slabs && t.slabs > WIDE_SLABS;
+    if (wide) most_rows = WIDE_ROWS;
+    t.together = wide ? WIDE_TOGETHER : TOGETHER;
     share_out(&t, most_rows);
     cpu_run(dev, t.blocks * t.groups, tile_task, &t);
 }
