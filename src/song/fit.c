@@ -100,7 +100,9 @@ static bool does_not_fit(const pipeline *p, const song_job *job, const pipeline_
                          const pipeline_needs *needs, ace_error *error)
 {
     static const double gib = 1073741824.0;
-    ace_weight_form form = form_that_fits(p, job, asked, limit, others);
+    /* no other stage has weights that a form concerns */
+    ace_weight_form form =
+        worst_stage(needs) == ACE_STAGE_DIFFUSION ? form_that_fits(p, job, asked, limit, others) : ACE_FORM_PLAIN;
     return ace_fail(error, ACE_ERROR_MEMORY,
                     "%d song%s of %.1f s need %.2f GiB of memory even in the most sparing way, most of it in the stage "
                     "'%s', and %.2f GiB are allowed: ask for a shorter song%s, or allow more%s%s%s",
