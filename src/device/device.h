@@ -157,14 +157,17 @@ typedef bool (*ace_row_reader)(void *context, int64_t first, int64_t count, ace_
  * computed. Only PLAIN is exact. The result of a row never depends on the other rows, as everywhere. */
 typedef enum ace_weight_form {
     ACE_FORM_PLAIN, /* in the device's precision */
-    /* int8 with a scale for each output channel, max |w| / 127. A row of x is rounded to int8 as well, with its own
-     * scale max |x| / 127; sums of int8 products are exact integers. */
+    /* int8 with a scale for each output channel, max |w| / 127: round(w * (127 / max |w|)), ties to even. A row of x is
+     * rounded to int8 in the same way, with its own scale; sums of int8 products are exact integers (k <= 65536). Rows
+     * with max below 2^-100 count as zeros. A row of x with infinity or NaN gives NaN in every column. */
     ACE_FORM_INT8,
-    /* 4 bits, 32 neighbours along k share an f16 scale; k is a multiple of 32. Multiplied as scale * value rounded to
-     * the device's precision. */
+    /* 4 bits, values -8 .. 7; 32 neighbours along k share a scale of five significant bits, so that scale * value, which
+     * is what is multiplied, is exact in bf16; k is a multiple of 32. The scale takes the greatest value of the group to
+     * about -8: of one below to two above the nearest to that, the one with the least squared error. */
     ACE_FORM_INT4,
-    /* The file's own GGUF blocks (desc.blocks; k is a multiple of the block), multiplied like INT4. The reader delivers
-     * whole rows of blocks in that dtype. */
+    /* The file's own GGUF blocks (desc.blocks; k is a multiple of the block), multiplied as their values rounded to the
+     * device's precision. The reader delivers whole rows of blocks in that dtype; scales that are not finite are
+     * refused. */
     ACE_FORM_BLOCKS
 } ace_weight_form;
 

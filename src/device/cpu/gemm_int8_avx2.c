@@ -1,4 +1,4 @@
-/* gemm_int8_avx2.c - the product of bytes in AVX2, for processors without VNNI: 6 rows x 8 columns of sums in 12
+/* gemm_int8_avx2.c - the product of bytes in AVX2, for processors without VNNI: 4 rows x 8 columns of sums in 8
  * registers, four times per panel.
  *
  * VPMADDUBSW, the product of bytes, adds two products in 16 bits and saturates: it is not used. The weights are
@@ -9,7 +9,7 @@
 #include <immintrin.h>
 #include <string.h>
 
-enum { MR = 6, STRIP = 8, AHEAD = 2048 };
+enum { MR = 4, STRIP = 8 };
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -25,7 +25,7 @@ INLINE void strip(int32_t *c, const int16_t *a, int64_t distance, int count, int
                   bool accumulate, const char *soon)
 {
     __m256i left[MR], right[MR];
-#pragma GCC unroll 6
+#pragma GCC unroll 4
     for (int r = 0; r < count; r++) {
         left[r] = right[r] = _mm256_setzero_si256();
     }
@@ -34,7 +34,7 @@ INLINE void strip(int32_t *c, const int16_t *a, int64_t distance, int count, int
             __m256i w0 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)b));
             __m256i w1 = _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *)(b + 16)));
             _mm_prefetch(soon, _MM_HINT_T0);
-#pragma GCC unroll 6
+#pragma GCC unroll 4
             for (int r = 0; r < count; r++) {
                 int64_t quad;
                 memcpy(&quad, a + r * CPU_SLAB + k, sizeof quad);
@@ -43,7 +43,7 @@ INLINE void strip(int32_t *c, const int16_t *a, int64_t distance, int count, int
                 right[r] = _mm256_add_epi32(right[r], _mm256_madd_epi16(x, w1));
             }
         }
-#pragma GCC unroll 6
+#pragma GCC unroll 4
     for (int r = 0; r < count; r++) {
         __m256i *at = (__m256i *)(void *)(c + r * CPU_NR), sum = add_pairs(left[r], right[r]);
         _mm256_storeu_si256(at, accumulate ? _mm256_add_epi32(_mm256_loadu_si256(at), sum) : sum);
@@ -66,8 +66,6 @@ static void multiply(int32_t *c, const void *rows, int64_t distance, int count, 
             CASE(2)
             CASE(3)
             CASE(4)
-            CASE(5)
-            CASE(6)
         }
 }
 
