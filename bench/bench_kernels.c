@@ -35,6 +35,7 @@ typedef struct operation {
     ace_weight *w, *bias, *alpha, *inv_beta;
     ace_conv conv;
     ace_attention_shape attention;
+    int64_t keys; /* of one of the caches that k and v hold one after the other */
     void (*run)(ace_device *dev, const struct operation *op);
     yardstick *other; /* the same by oneDNN, or NULL */
 } operation;
@@ -159,6 +160,13 @@ static void run_conv(ace_device *dev, const operation *op)
 static void run_attention(ace_device *dev, const operation *op)
 {
     ace_attention(dev, op->y, op->x, op->k, op->v, &op->attention);
+}
+
+static void run_cached_attention(ace_device *dev, const operation *op)
+{
+    for (int64_t first = 0; first < op->k.rows; first += op->keys)
+        ace_attention(dev, op->y, op->x, ace_rows(op->k, first, op->keys), ace_rows(op->v, first, op->keys),
+                      &op->attention);
 }
 
 static void run_norm(ace_device *dev, const operation *op)
@@ -337,6 +345,28 @@ static void attentions(bench *b)
         }
 }
 
+/* A planner reads a prompt in one piece and then writes token by token, in every layer with other keys and values. */
+static void planner_attentions(bench *b)
+{
+    static const int64_t shapes[][3] = {{1000, 1000, 1}, {512, 1000, 1}, {1, 1000, 14}, {2, 1000, 14}, {1, 100, 28}};
+    ace_dtype act = ace_device_act(b->dev);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t queries = shapes[i][0], keys = shapes[i][1], layers = shapes[i][2];
+        size_t mark = ace_scratch_mark(b->dev);
+        ace_mat cache = matrix(b, act, layers * keys, 2048);
+        operation op = {.y = ace_scratch(b->dev, act, queries, 2048),
+                        .x = matrix(b, act, queries, 2048),
+                        .k = ace_cols(cache, 0, 1024),
+                        .v = ace_cols(cache, 1024, 1024),
+                        .attention = {16, 8, 128, 0.088388f, ACE_MASK_CAUSAL, 0},
+                        .keys = keys,
+                        .run = run_cached_attention};
+        measure(b, &op, "%lld last of %lld, causal, x %lld layers", (long long)queries, (long long)keys,
+                (long long)layers);
+        ace_scratch_release(b->dev, mark);
+    }
+}
+
 static void rows(bench *b)
 {
     ace_dtype act = ace_device_act(b->dev);
@@ -420,6 +450,7 @@ static bool run_device(const ace_cpu_options *options, const char *only, int rep
     if (wanted(&b, "quantised")) quantised(&b);
     if (wanted(&b, "conv")) convolutions(&b);
     if (wanted(&b, "attention")) attentions(&b);
+    if (wanted(&b, "attention")) planner_attentions(&b);
     if (wanted(&b, "rows")) rows(&b);
     if (wanted(&b, "pack")) packing(&b);
     bool ok = ace_device_ok(b.dev, &error);

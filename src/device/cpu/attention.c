@@ -8,7 +8,9 @@
  *
  * A few queries, such as those of a language model that writes, take as long as keys and values take to come from
  * memory. Then a task has all queries of several key heads, and reads each key and each value once, where it lies and
- * in the order of memory. It computes the same sums in the same order: the same bits. */
+ * in the order of memory. It computes the same sums in the same order: the same bits.
+ *
+ * On a matrix unit of tiles the same tasks are computed by attention_tiles.c. */
 #include "device/cpu/attention.h"
 
 #include "base/error.h"
@@ -239,7 +241,8 @@ static void attention_task(void *context, int64_t index, int worker)
 
     if (way->enter) way->enter(at);
     for (attention_share t = begin; t.kv_head < end; next_head(at, &t)) way->begin(at, &t, own);
-    for (int64_t key = first / way->keys * way->keys; key <= last && !cpu_stopped(at->dev); key += way->keys)
+    for (int64_t key = first / at->way->keys * at->way->keys; key <= last && !cpu_stopped(at->dev);
+         key += at->way->keys)
         for (attention_share t = begin; t.kv_head < end; next_head(at, &t)) {
             attention_block keys = block_of(at, key, t.kv_head, t.kv_head + 1 == end, begin.kv_head);
             way->add(at, &t, own, &keys);

@@ -69,8 +69,8 @@ static inline attention_range attention_attended(const attention *at, int64_t qu
     return keys;
 }
 
-/* The way on tiles, or NULL if this device or these heads have none. That depends on nothing else, so that every query
- * of a model goes the same way. */
+/* The way on tiles, or NULL if this device, this mask or these heads have none. That depends on nothing else, so that
+ * every query of a model goes the same way. */
 const attention_way *cpu_attention_on_tiles(const attention *at);
 
 #endif

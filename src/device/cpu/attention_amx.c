@@ -20,7 +20,14 @@
 /* The intrinsics do not tell every compiler what memory a tile load reads. */
 #define MEMORY_IS_WRITTEN() __asm__ volatile("" ::: "memory")
 
-enum { LANES = CPU_LANES, KEYS = CPU_TILE_KEYS, LINE = 64, TILE = 16 * LINE, STEP = 32 };
+enum {
+    LANES = CPU_LANES,
+    KEYS = CPU_ATTENTION_STRETCH,
+    LINE = 64,        /* bytes of a row of a tile */
+    TILE = 16 * LINE, /* bytes of a tile */
+    STEP = 32,        /* products that one tile product adds to a sum; keys and dimensions of two tiles side by side */
+    UNIT = 4          /* keys whose weights are computed between tile products, at least */
+};
 
 /* The operand of LDTILECFG: eight tiles of 16 rows of 64 bytes. */
 typedef struct tile_config {
@@ -63,20 +70,14 @@ __attribute__((flatten)) static void pack_queries(uint16_t *packed, const uint16
     }
 }
 
-INLINE void ask_for(const uint16_t *row, int64_t n)
+static void pack_keys(uint16_t *tiles, const uint16_t *k, int64_t stride, int64_t count, int64_t n)
 {
-    for (int64_t i = 0; i < n; i += STEP) __builtin_prefetch(row + i, 0, 2);
-}
-
-static void pack_keys(uint16_t *tiles, const uint16_t *k, int64_t stride, int64_t count, int64_t n,
-                      const uint16_t *soon)
-{
-    int64_t rows = (count + STEP - 1) / STEP * STEP;
-    for (int64_t j = 0; j < rows; j++) {
-        ask_for(soon + j * stride, n);
-        for (int64_t col = 0; col < n; col += STEP)
-            _mm512_storeu_si512(tiles + col * KEYS + j * STEP,
-                                j < count ? _mm512_loadu_si512(k + j * stride + col) : _mm512_setzero_si512());
+    for (int64_t first = 0; first < count; first += STEP, tiles += STEP * n) {
+        for (int64_t j = 0; j < STEP; j++)
+            for (int64_t col = 0; col < n; col += STEP)
+                _mm512_storeu_si512(tiles + col * STEP + j * STEP,
+                                    first + j < count ? _mm512_loadu_si512(k + (first + j) * stride + col)
+                                                      : _mm512_setzero_si512());
     }
 }
 
@@ -99,10 +100,9 @@ INLINE void transpose_values(uint16_t *to, const uint16_t *v, int64_t stride, in
 }
 
 __attribute__((flatten)) static void pack_values(uint16_t *tiles, const uint16_t *v, int64_t stride, int64_t count,
-                                                 int64_t n, const uint16_t *soon)
+                                                 int64_t n)
 {
     for (int64_t first = 0; first < count; first += STEP, tiles += STEP * n) {
-        for (int64_t j = first; j < first + STEP; j++) ask_for(soon + j * stride, n);
         for (int64_t col = 0; col < n; col += STEP)
             if (count - first >= STEP)
                 transpose_values(tiles + col * STEP, v + first * stride + col, stride, STEP);
@@ -113,83 +113,131 @@ __attribute__((flatten)) static void pack_values(uint16_t *tiles, const uint16_t
 
 /* ---- products ---------------------------------------------------------------------------------------------------- */
 
-/* Tiles 0 1 / 2 3 are sums, 4 and 5 A, 6 and 7 B; `both` groups of queries, or one. */
+/* A stretch of 32 or 64 keys. */
+typedef struct stretch {
+    int64_t first, count;
+    float *s;    /* [groups][KEYS][16], scores */
+    uint16_t *p; /* [groups][KEYS / 2][16][2], weights */
+} stretch;
 
-/* s[groups][KEYS][16] = the products of keys [first, first + count) with the queries. */
-INLINE void multiply_keys(float *s, const char *keys, const char *q, int64_t n, int64_t first, int64_t count, bool both)
+/* Tile products that are yet to be computed: the weighted values of one stretch, 32 dimensions in a piece of work, then
+ * the scores of another, 32 keys in a piece. Of each piece two by two tiles are multiplied at a time, or two by one for
+ * one group: tiles 0 1 / 2 3 are sums, 4 and 5 A, 6 and 7 B. */
+typedef struct products {
+    const cpu_attention_rows *rows;
+    const cpu_attention_keys *keys;
+    int64_t n;
+    stretch values, scores;
+    int64_t row, key; /* where they are */
+    int64_t pieces;   /* left to do */
+} products;
+
+INLINE void multiply_step(const char *a, const char *b, int64_t next_group, bool both)
 {
-    int64_t steps = n / STEP;
-    for (int64_t key = first; key < first + count; key += STEP) {
-        _tile_zero(0);
-        _tile_zero(2);
-        if (both) _tile_zero(1);
-        if (both) _tile_zero(3);
-        for (int64_t step = 0; step < steps; step++) {
-            const char *a = keys + (step * KEYS + key) * LINE, *b = q + step * TILE;
-            _tile_loadd(4, a, LINE);
-            _tile_loadd(6, b, LINE);
-            _tile_loadd(5, a + TILE, LINE);
-            if (both) _tile_loadd(7, b + steps * TILE, LINE);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(2, 5, 6);
-            if (both) _tile_dpbf16ps(1, 4, 7);
-            if (both) _tile_dpbf16ps(3, 5, 7);
-        }
-        float *to = s + key * LANES;
-        _tile_stored(0, to, LINE);
-        _tile_stored(2, to + 16 * LANES, LINE);
-        if (both) _tile_stored(1, to + KEYS * LANES, LINE);
-        if (both) _tile_stored(3, to + (KEYS + 16) * LANES, LINE);
-    }
+    _tile_loadd(6, b, LINE);
+    _tile_stream_loadd(4, a, LINE);
+    if (both) _tile_loadd(7, b + next_group, LINE);
+    _tile_stream_loadd(5, a + TILE, LINE);
+    _tile_dpbf16ps(0, 4, 6);
+    if (both) _tile_dpbf16ps(1, 4, 7);
+    _tile_dpbf16ps(2, 5, 6);
+    if (both) _tile_dpbf16ps(3, 5, 7);
 }
 
-/* o[groups][n][16] += values of keys [first, first + count) times their weights p[groups][KEYS / 2][16][2]. */
-INLINE void multiply_values(float *o, const char *values, const char *p, int64_t n, int64_t first, int64_t count,
-                            bool both)
+INLINE void store_sums(float *c, int64_t next_group, bool both)
 {
-    for (int64_t row = 0; row < n; row += 32) {
-        float *at = o + row * LANES, *next = at + n * LANES;
-        _tile_loadd(0, at, LINE);
-        _tile_loadd(2, at + 16 * LANES, LINE);
-        if (both) _tile_loadd(1, next, LINE);
-        if (both) _tile_loadd(3, next + 16 * LANES, LINE);
-        for (int64_t key = first; key < first + count; key += STEP) {
-            const char *a = values + (key / STEP * n + row) * LINE, *b = p + key / 2 * LINE;
-            _tile_loadd(4, a, LINE);
-            _tile_loadd(6, b, LINE);
-            _tile_loadd(5, a + TILE, LINE);
-            if (both) _tile_loadd(7, b + KEYS / 2 * LINE, LINE);
-            _tile_dpbf16ps(0, 4, 6);
-            _tile_dpbf16ps(2, 5, 6);
-            if (both) _tile_dpbf16ps(1, 4, 7);
-            if (both) _tile_dpbf16ps(3, 5, 7);
-        }
-        _tile_stored(0, at, LINE);
-        _tile_stored(2, at + 16 * LANES, LINE);
-        if (both) _tile_stored(1, next, LINE);
-        if (both) _tile_stored(3, next + 16 * LANES, LINE);
+    _tile_stored(0, c, LINE);
+    _tile_stored(2, c + 16 * LANES, LINE);
+    if (both) _tile_stored(1, c + next_group, LINE);
+    if (both) _tile_stored(3, c + next_group + 16 * LANES, LINE);
+}
+
+/* Rows of 32 keys, of which the first ones stand at `row`, that these groups ask for. */
+INLINE void ask_soon(const cpu_attention_soon *soon, const uint16_t *row)
+{
+    for (int64_t j = soon->first; j < soon->first + soon->count; j++) __builtin_prefetch(row + j * soon->stride, 0, 2);
+}
+
+/* o[groups][32 dimensions][16] += values times their weights. */
+INLINE void multiply_values(products *w, bool both)
+{
+    const cpu_attention_keys *keys = w->keys;
+    int64_t next = w->n * LANES;
+    float *o = w->rows->o + w->row * LANES;
+    const char *b = (const char *)w->values.p;
+    _tile_loadd(0, o, LINE);
+    if (both) _tile_loadd(1, o + next, LINE);
+    _tile_loadd(2, o + 16 * LANES, LINE);
+    if (both) _tile_loadd(3, o + next + 16 * LANES, LINE);
+    for (int64_t key = w->values.first; key < w->values.first + w->values.count; key += STEP, b += TILE) {
+        multiply_step((const char *)(keys->values + key * w->n + w->row * STEP), b, KEYS * LANES * 2, both);
+        ask_soon(&keys->soon_values, keys->soon_values.at + key * keys->soon_values.stride + w->row);
     }
+    store_sums(o, next, both);
+    w->row += STEP;
+}
+
+/* s[groups][32 keys][16] = keys times queries. */
+INLINE void multiply_keys(products *w, bool both)
+{
+    const cpu_attention_keys *keys = w->keys;
+    int64_t key = w->scores.first + w->key;
+    const uint16_t *a = keys->keys + key * w->n, *b = w->rows->q;
+    _tile_zero(0);
+    if (both) _tile_zero(1);
+    _tile_zero(2);
+    if (both) _tile_zero(3);
+    for (int64_t col = 0; col < w->n; col += STEP) {
+        multiply_step((const char *)(a + col * STEP), (const char *)(b + col * LANES), w->n * LANES * 2, both);
+        ask_soon(&keys->soon_keys, keys->soon_keys.at + key * keys->soon_keys.stride + col);
+    }
+    store_sums(w->scores.s + w->key * LANES, KEYS * LANES, both);
+    w->key += STEP;
+}
+
+INLINE void do_piece(products *w, bool both)
+{
+    w->pieces--;
+    if (w->row < w->n)
+        multiply_values(w, both);
+    else
+        multiply_keys(w, both);
+}
+
+/* Sets out the products of the values of one stretch and the scores of another; either may have no keys. */
+INLINE void set_out(products *w, stretch values, stretch scores)
+{
+    w->values = values;
+    w->scores = scores;
+    w->row = values.count > 0 ? 0 : w->n;
+    w->key = 0;
+    w->pieces = (w->n - w->row + scores.count) / STEP;
+}
+
+INLINE void do_the_rest(products *w, bool both)
+{
+    while (w->pieces > 0) do_piece(w, both);
 }
 
 /* ---- softmax ----------------------------------------------------------------------------------------------------- */
 
 /* Scores outside [from, to) of their lane become minus infinity. */
-static void mask_scores(float *s, int64_t first, int64_t count, const int32_t *from, const int32_t *to)
+static void mask_scores(const stretch *t, float *s, const int32_t *from, const int32_t *to)
 {
     __m512i low = _mm512_loadu_si512(from), high = _mm512_loadu_si512(to);
-    for (int64_t key = first; key < first + count; key++) {
-        __m512i here = _mm512_set1_epi32((int)key);
+    for (int64_t i = 0; i < t->count; i++) {
+        __m512i here = _mm512_set1_epi32((int)(t->first + i));
         __mmask16 seen = _mm512_mask_cmplt_epi32_mask(_mm512_cmple_epi32_mask(low, here), here, high);
-        float *at = s + key * LANES;
+        float *at = s + i * LANES;
         _mm512_storeu_ps(at, _mm512_mask_loadu_ps(_mm512_set1_ps(-INFINITY), seen, at));
     }
 }
 
-INLINE __m512 highest_score(const float *s, int64_t first, int64_t count)
+INLINE __m512 highest_score(const float *s, int64_t count)
 {
     __m512 highest[4];
     for (int i = 0; i < 4; i++) highest[i] = _mm512_set1_ps(-INFINITY);
-    for (int64_t key = first; key < first + count; key += 4)
+    for (int64_t key = 0; key < count; key += 4)
         for (int i = 0; i < 4; i++) highest[i] = _mm512_max_ps(_mm512_loadu_ps(s + (key + i) * LANES), highest[i]);
     return _mm512_max_ps(_mm512_max_ps(highest[0], highest[1]), _mm512_max_ps(highest[2], highest[3]));
 }
@@ -210,13 +258,45 @@ INLINE __m512i rounded_weight(__m512 s, __m512 scale, __m512 reference)
     return _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
 }
 
-/* Writes the weights of the scores as pairs, and returns their sum. */
-INLINE __m512 weigh(uint16_t *pairs, const float *s, int64_t first, int64_t count, __m512 scale, __m512 reference)
+/* Online softmax (Milakov and Gimelshein 2018) of one group of queries. */
+typedef struct softmax {
+    __m512 reference, shrink; /* shrink: what was summed under the reference before must be multiplied by it */
+    bool moved;
+} softmax;
+
+/* The reference for scores that come. Minus infinity means that nothing was attended yet; subtracting 0 instead keeps
+ * 2^-infinity = 0 and avoids infinity - infinity. */
+INLINE softmax refer(const float *s, int64_t count, __m512 scale, float *reference)
+{
+    enum { ROOM = 8 };
+    const __m512 one = _mm512_set1_ps(1), nothing = _mm512_set1_ps(-INFINITY);
+    __m512 before = _mm512_loadu_ps(reference), highest = _mm512_mul_ps(highest_score(s, count), scale);
+    /* not below the exact product, so that no exponent can be far above 0, however large the scores */
+    highest = _mm512_fmadd_ps(_mm512_abs_ps(highest), _mm512_set1_ps(0x1p-22f), highest);
+    __mmask16 moved = _mm512_cmp_ps_mask(highest, _mm512_add_ps(before, _mm512_set1_ps(ROOM)), _CMP_GT_OQ);
+    __m512 now = _mm512_mask_roundscale_ps(before, moved, highest, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
+    _mm512_storeu_ps(reference, now);
+    return (softmax){.reference = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(now, nothing, _CMP_NEQ_UQ), now),
+                     .shrink = _mm512_mask_scalef_ps(one, moved, one, _mm512_sub_ps(before, now)),
+                     .moved = moved != 0};
+}
+
+INLINE void shrink_rows(float *o, int64_t n, __m512 factor)
+{
+    for (int64_t row = 0; row < n; row++)
+        _mm512_storeu_ps(o + row * LANES, _mm512_mul_ps(_mm512_loadu_ps(o + row * LANES), factor));
+}
+
+/* Writes the weights of the scores as pairs, and returns their sum. Meanwhile the matrix unit works: of `w`, `share`
+ * pieces fall to each `pace` units. */
+INLINE __m512 weigh(uint16_t *pairs, const float *s, int64_t count, __m512 scale, __m512 reference, products *w,
+                    int64_t share, int64_t pace, bool both)
 {
     const __m512bh ones = (__m512bh)_mm512_set1_epi32(0x3f803f80);
     const __m512i upper = _mm512_set1_epi32(-65536);
     __m512 sums[2] = {_mm512_setzero_ps(), _mm512_setzero_ps()};
-    for (int64_t key = first; key < first + count; key += 4)
+    int64_t due = 0;
+    for (int64_t key = 0; key < count; key += UNIT) {
         for (int i = 0; i < 2; i++) {
             const float *at = s + (key + 2 * i) * LANES;
             __m512i even = rounded_weight(_mm512_loadu_ps(at), scale, reference);
@@ -225,49 +305,57 @@ INLINE __m512 weigh(uint16_t *pairs, const float *s, int64_t first, int64_t coun
             _mm512_storeu_si512(pairs + (key + 2 * i) * LANES, pair);
             sums[i] = _mm512_dpbf16_ps(sums[i], (__m512bh)pair, ones);
         }
-    return _mm512_add_ps(sums[0], sums[1]);
-}
-
-/* Online softmax (Milakov and Gimelshein 2018) of one group of queries: scores become weights, and what the group
- * summed so far is brought to a new reference if it must be. A reference of minus infinity means that nothing was
- * attended yet. */
-INLINE void softmax(uint16_t *pairs, const float *s, int64_t first, int64_t count, float scale, float *reference,
-                    float *sum, float *o, int64_t n)
-{
-    enum { ROOM = 8 };
-    const __m512 nothing = _mm512_set1_ps(-INFINITY), factor = _mm512_set1_ps(scale);
-    __m512 before = _mm512_loadu_ps(reference), now = before, total = _mm512_loadu_ps(sum);
-    /* not below the exact product, so that no exponent can be far above 0, however large the scores */
-    __m512 highest = _mm512_mul_ps(highest_score(s, first, count), factor);
-    highest = _mm512_fmadd_ps(_mm512_abs_ps(highest), _mm512_set1_ps(0x1p-22f), highest);
-    __mmask16 moved = _mm512_cmp_ps_mask(highest, _mm512_add_ps(before, _mm512_set1_ps(ROOM)), _CMP_GT_OQ);
-    if (moved) {
-        now = _mm512_mask_roundscale_ps(before, moved, highest, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
-        __m512 shrink = _mm512_mask_scalef_ps(_mm512_set1_ps(1), moved, _mm512_set1_ps(1), _mm512_sub_ps(before, now));
-        _mm512_storeu_ps(reference, now);
-        total = _mm512_mul_ps(total, shrink);
-        for (int64_t row = 0; row < n; row++)
-            _mm512_storeu_ps(o + row * LANES, _mm512_mul_ps(_mm512_loadu_ps(o + row * LANES), shrink));
+        for (due += share; due >= pace && w->pieces > 0; due -= pace) do_piece(w, both);
     }
-    /* subtracting 0 instead keeps 2^-infinity = 0 and avoids infinity - infinity */
-    __m512 base = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(now, nothing, _CMP_NEQ_UQ), now);
-    _mm512_storeu_ps(sum, _mm512_add_ps(total, weigh(pairs, s, first, count, factor, base)));
+    return _mm512_add_ps(sums[0], sums[1]);
 }
 
 /* ---- a block of keys --------------------------------------------------------------------------------------------- */
 
-INLINE void attend_groups(const cpu_attention_rows *rows, const cpu_attention_keys *keys, int64_t n, float scale,
+/* The stretch that holds key `first`, as far as it lies before `end`: in turns the first and second of the work. */
+INLINE stretch stretch_at(cpu_attention_work *work, int64_t first, int64_t end)
+{
+    int64_t next = (first / KEYS + 1) * KEYS, turn = first / KEYS % 2;
+    if (next > end) next = end;
+    return (stretch){first, next > first ? next - first : 0, work->s[turn], work->p[turn]};
+}
+
+/* One stretch after the other. While the core computes the weights of one, the unit multiplies the values of the one
+ * before and the scores of the one behind. */
+INLINE void attend_groups(const cpu_attention_rows *rows, const cpu_attention_keys *keys, int64_t n, float factor,
                           cpu_attention_work *work, bool both)
 {
-    multiply_keys(work->s, (const char *)keys->keys, (const char *)rows->q, n, keys->first, keys->count, both);
-    for (int i = 0; i <= both; i++) {
-        float *s = work->s + i * KEYS * LANES;
-        if (rows->masked) mask_scores(s, keys->first, keys->count, rows->from + i * LANES, rows->to + i * LANES);
-        softmax(work->p + i * KEYS * LANES, s, keys->first, keys->count, scale, rows->reference + i * LANES,
-                rows->sum + i * LANES, rows->o + i * n * LANES, n);
+    const __m512 scale = _mm512_set1_ps(factor);
+    products w = {.rows = rows, .keys = keys, .n = n};
+    stretch before = {0}, now = stretch_at(work, keys->first, keys->end), next;
+    set_out(&w, before, now);
+    do_the_rest(&w, both);
+    for (; now.count > 0; before = now, now = next) {
+        softmax groups[2];
+        next = stretch_at(work, now.first + now.count, keys->end);
+        MEMORY_IS_WRITTEN();
+        for (int i = 0; i <= both; i++) {
+            float *s = now.s + i * KEYS * LANES;
+            if (now.first < rows->all_from || now.first + now.count > rows->all_to)
+                mask_scores(&now, s, rows->from + i * LANES, rows->to + i * LANES);
+            groups[i] = refer(s, now.count, scale, rows->reference + i * LANES);
+        }
+        set_out(&w, before, next);
+        int64_t share = w.pieces, pace = now.count / UNIT * (1 + both);
+        for (int i = 0; i <= both; i++) {
+            float *sum = rows->sum + i * LANES;
+            __m512 total = weigh(now.p + i * KEYS * LANES, now.s + i * KEYS * LANES, now.count, scale,
+                                 groups[i].reference, &w, share, pace, both);
+            _mm512_storeu_ps(sum, _mm512_fmadd_ps(_mm512_loadu_ps(sum), groups[i].shrink, total));
+        }
+        do_the_rest(&w, both);
+        MEMORY_IS_WRITTEN();
+        for (int i = 0; i <= both; i++)
+            if (groups[i].moved) shrink_rows(rows->o + i * n * LANES, n, groups[i].shrink);
     }
     MEMORY_IS_WRITTEN();
-    multiply_values(rows->o, (const char *)keys->values, (const char *)work->p, n, keys->first, keys->count, both);
+    set_out(&w, before, (stretch){0});
+    do_the_rest(&w, both);
 }
 
 static void attend(const cpu_attention_rows *rows, const cpu_attention_keys *keys, int64_t n, float scale,

@@ -1,4 +1,4 @@
-/* attention_tiles.c - attention of bf16 on a matrix unit that multiplies tiles.
+/* attention_tiles.c - attention of bf16 on a matrix unit that multiplies tiles: all but causal attention.
  *
  * A task packs each block of keys and values once, and passes all its groups of 16 rows by it, two at a time. The same
  * code computes many queries and few. Keys of which a group attends to none are left out in multiples of 32, from the
@@ -8,13 +8,13 @@
 
 #include <math.h>
 
-enum { TASK_ROWS = 384, TASK_HEADS = 8, STEP = CPU_TILE };
+enum { TASK_ROWS = 384, TASK_HEADS = 8, BLOCK_KEYS = 256, STEP = CPU_TILE };
 
 /* A thread's workspace. */
 typedef struct buffers {
     uint16_t q[TASK_ROWS * ATTENTION_HEAD_DIM];
     float o[TASK_ROWS * ATTENTION_HEAD_DIM];
-    uint16_t keys[CPU_TILE_KEYS * ATTENTION_HEAD_DIM], values[CPU_TILE_KEYS * ATTENTION_HEAD_DIM];
+    uint16_t keys[BLOCK_KEYS * ATTENTION_HEAD_DIM], values[BLOCK_KEYS * ATTENTION_HEAD_DIM];
     cpu_attention_work work;
     float reference[TASK_ROWS], sum[TASK_ROWS];
 } buffers;
@@ -101,24 +101,33 @@ static void add(const attention *at, const attention_share *t, void *own, const 
     const cpu_attention_tiles *tiles = tiles_of(at);
     int64_t d = at->shape->head_dim;
     float scale = at->shape->scale * 0x1.715476p+0f; /* log2(e) */
-    tiles->keys(b->keys, keys->k, at->k.stride, keys->count, d, keys->soon_k);
-    tiles->values(b->values, keys->v, at->v.stride, keys->count, d, keys->soon_v);
+    tiles->keys(b->keys, keys->k, at->k.stride, keys->count, d);
+    tiles->values(b->values, keys->v, at->v.stride, keys->count, d);
+    /* each pair of groups asks for its share of what will be packed next */
+    int64_t pairs = cpu_divide_up(rows_of(t), 2 * CPU_LANES), asked = cpu_divide_up(STEP, pairs);
+    cpu_attention_keys packed = {.keys = b->keys, .values = b->values};
+    packed.soon_keys = (cpu_attention_soon){keys->soon_k, at->k.stride, 0, asked};
+    packed.soon_values = (cpu_attention_soon){keys->soon_v, at->v.stride, 0, asked};
     for (int64_t r = 0; r < rows_of(t); r += 2 * CPU_LANES) {
         int groups = rows_of(t) - r > CPU_LANES ? 2 : 1;
         int64_t row = t->base + r;
         seen s;
         see(at, t, keys, r, groups * CPU_LANES, &s);
         if (s.most_end <= s.least) continue;
-        int64_t first = s.least / STEP * STEP, end = cpu_divide_up(s.most_end, STEP) * STEP;
+        packed.first = s.least / STEP * STEP;
+        packed.end = cpu_divide_up(s.most_end, STEP) * STEP;
         tiles->attend(&(cpu_attention_rows){.groups = groups,
                                             .q = b->q + row * d,
                                             .o = b->o + row * d,
                                             .reference = b->reference + row,
                                             .sum = b->sum + row,
-                                            .masked = s.most > first || s.least_end < end,
+                                            .all_from = s.most,
+                                            .all_to = s.least_end,
                                             .from = s.from,
                                             .to = s.to},
-                      &(cpu_attention_keys){b->keys, b->values, first, end - first}, d, scale, &b->work);
+                      &packed, d, scale, &b->work);
+        packed.soon_keys.first += packed.soon_keys.count;
+        packed.soon_values.first += packed.soon_values.count;
     }
 }
 
@@ -135,7 +144,7 @@ static void finish(const attention *at, const attention_share *t, void *own)
 
 const attention_way *cpu_attention_on_tiles(const attention *at)
 {
-    static const attention_way way = {.keys = CPU_TILE_KEYS,
+    static const attention_way way = {.keys = BLOCK_KEYS,
                                       .rows = TASK_ROWS,
                                       .heads = TASK_HEADS,
                                       .granularity = CPU_LANES,
@@ -145,7 +154,10 @@ const attention_way *cpu_attention_on_tiles(const attention *at)
                                       .begin = begin,
                                       .add = add,
                                       .finish = finish};
-    bool fits = at->cpu->kernels->attention_tiles && at->q.dtype == ACE_BF16 && at->shape->head_dim % CPU_TILE == 0 &&
-                at->shape->scale > 0 && isfinite(at->shape->scale);
+    /* Causal attention multiplies in float32, because a language model's single queries, which must have the bits of
+     * many, take longer with keys and values packed for tiles than in the way that reads them where they lie. */
+    const ace_attention_shape *shape = at->shape;
+    bool fits = at->cpu->kernels->attention_tiles && at->q.dtype == ACE_BF16 && shape->mask != ACE_MASK_CAUSAL &&
+                shape->head_dim % CPU_TILE == 0 && shape->scale > 0 && isfinite(shape->scale);
     return fits ? &way : NULL;
 }

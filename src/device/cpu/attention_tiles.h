@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 enum {
-    CPU_LANES = 16,     /* rows of a group */
-    CPU_TILE_KEYS = 128 /* keys of a block, in layouts that hold so many even where fewer exist */
+    CPU_LANES = 16,            /* rows of a group */
+    CPU_ATTENTION_STRETCH = 64 /* keys after which the reference of the weights may move */
 };
 
 /* One or two groups, and what they have summed so far. */
@@ -19,20 +19,28 @@ typedef struct cpu_attention_rows {
     const uint16_t *q;        /* [groups][n / 2][16][2] */
     float *o;                 /* [groups][n][16], weighted values */
     float *reference, *sum;   /* [groups][16]: weights are 2^(score * log2(e) - reference), and their sum */
-    bool masked;              /* a row attends only to the block's keys [from, to) */
-    const int32_t *from, *to; /* [groups][16] */
+    const int32_t *from, *to; /* [groups][16]: a row attends only to the block's keys [from, to) */
+    int64_t all_from, all_to; /* to these attend all rows */
 } cpu_attention_rows;
 
-/* Keys [first, first + count) of a block, both multiples of 32. */
+/* Rows that will be packed next: of each 32, `count` from the `first` on are asked for. */
+typedef struct cpu_attention_soon {
+    const uint16_t *at;
+    int64_t stride, first, count;
+} cpu_attention_soon;
+
+/* Keys [first, end) of a block, both multiples of 32. */
 typedef struct cpu_attention_keys {
-    const uint16_t *keys;   /* [n / 32][CPU_TILE_KEYS][32] */
-    const uint16_t *values; /* [CPU_TILE_KEYS / 32][n][32], transposed: each row has a dimension of 32 keys */
-    int64_t first, count;
+    const uint16_t *keys;   /* [key / 32][n / 32][32][32] */
+    const uint16_t *values; /* [key / 32][n][32], transposed: each row has a dimension of 32 keys */
+    int64_t first, end;
+    cpu_attention_soon soon_keys, soon_values;
 } cpu_attention_keys;
 
+/* Scores and weights of two stretches and two groups: [2][CPU_ATTENTION_STRETCH][16], and in pairs of keys. */
 typedef struct cpu_attention_work {
-    float s[2 * CPU_TILE_KEYS * CPU_LANES];    /* scores of two groups: [2][CPU_TILE_KEYS][16] */
-    uint16_t p[2 * CPU_TILE_KEYS * CPU_LANES]; /* their weights: [2][CPU_TILE_KEYS / 2][16][2] */
+    float s[2][2 * CPU_ATTENTION_STRETCH * CPU_LANES];
+    uint16_t p[2][2 * CPU_ATTENTION_STRETCH * CPU_LANES];
 } cpu_attention_work;
 
 typedef struct cpu_attention_tiles {
@@ -41,9 +49,9 @@ typedef struct cpu_attention_tiles {
     void (*end)(void);
     /* Packs `count` <= 16 rows of queries; missing ones are zero. */
     void (*queries)(uint16_t *packed, const uint16_t *const *rows, int count, int64_t n);
-    /* Packs `count` rows, `stride` apart, and zeros up to the next multiple of 32; asks for as many from `soon` on. */
-    void (*keys)(uint16_t *packed, const uint16_t *k, int64_t stride, int64_t count, int64_t n, const uint16_t *soon);
-    void (*values)(uint16_t *packed, const uint16_t *v, int64_t stride, int64_t count, int64_t n, const uint16_t *soon);
+    /* Pack `count` rows, `stride` apart, and zeros up to the next multiple of 32. */
+    void (*keys)(uint16_t *packed, const uint16_t *k, int64_t stride, int64_t count, int64_t n);
+    void (*values)(uint16_t *packed, const uint16_t *v, int64_t stride, int64_t count, int64_t n);
     /* Adds those keys to the rows. scale: of scores, times log2(e); above 0. */
     void (*attend)(const cpu_attention_rows *rows, const cpu_attention_keys *keys, int64_t n, float scale,
                    cpu_attention_work *work);
