@@ -358,6 +358,21 @@ ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row
     return w;
 }
 
+static bool same_description(const ace_weight_desc *a, const ace_weight_desc *b)
+{
+    return a->kind == b->kind && a->n == b->n && a->k == b->k && a->taps == b->taps && a->keep_bf16 == b->keep_bf16 &&
+           a->form == b->form && (a->form != ACE_FORM_BLOCKS || a->blocks == b->blocks);
+}
+
+bool ace_weight_refill(ace_device *dev, ace_weight *w, const ace_weight_desc *desc, ace_row_reader reader,
+                       void *context)
+{
+    if (!running(dev) || !same_description(&w->desc, desc)) return false;
+    if (!dev->meter && !dev->ops->weight_pack(dev, w, reader, context, &dev->failure)) return false;
+    dev->stats.bytes_loaded += (double)w->bytes;
+    return true;
+}
+
 void ace_weight_free(ace_device *dev, ace_weight *w)
 {
     if (!w) return;

@@ -187,6 +187,12 @@ typedef struct ace_weight ace_weight;
  * reader. Loading is the only moment at which a device allocates besides ace_scratch_reserve(). */
 ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row_reader reader, void *context);
 void ace_weight_free(ace_device *dev, ace_weight *weight); /* NULL is allowed */
+
+/* Puts other values into a weight that was made with this description (but for its name), in the same memory: the slot
+ * of a streamed layer. False when the description is another one, or with the device's failure; the weight may then only
+ * be freed. */
+bool ace_weight_refill(ace_device *dev, ace_weight *weight, const ace_weight_desc *desc, ace_row_reader reader,
+                       void *context);
 int64_t ace_weight_n(const ace_weight *weight);
 int64_t ace_weight_k(const ace_weight *weight);
 

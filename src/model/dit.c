@@ -182,7 +182,7 @@ void dit_free(dit *model)
 
 /* ---- streaming ----------------------------------------------------------------------------------------------- */
 
-/* A layer for a moment: one that is there, or one that was loaded for it. */
+/* A layer for a moment: one that is there, or one that was loaded for it, into the memory of the one before. */
 typedef struct held_layer {
     const dit_layer *layer; /* NULL when it could not be loaded */
     dit_layer loaded;
@@ -192,12 +192,14 @@ typedef struct held_layer {
 /* What of a layer is needed. */
 typedef void layer_loader(dit_layer *layer, ace_weight_set *set, const transformer_config *shape, int i);
 
+/* Zero-initialise for the first layer; let_go() is due after the last. */
 static void hold_layer(held_layer *held, const dit *model, int i, layer_loader *loader)
 {
     const ace_weight_set *fixed = &model->weights;
-    weights_begin(&held->set, fixed->dev, fixed->part);
     held->layer = &model->layers[i];
     if (!model->storage.streamed) return;
+    if (!held->set.dev) weights_begin(&held->set, fixed->dev, fixed->part);
+    weights_again(&held->set);
     held->loaded = (dit_layer){0};
     held->set.use = WEIGHTS_PASSING;
     held->set.form = model->storage.form;
@@ -290,8 +292,8 @@ static void fill_condition(const dit *model, const dit_condition *condition, ace
     ace_mat embedded = ace_scratch(dev, ace_device_act(dev), enc.rows, shape->hidden);
 
     ace_linear(dev, embedded, enc, model->condition_embedder, &(ace_epilogue){.bias = model->condition_bias});
+    held_layer held = {0};
     for (int i = 0; i < shape->layers; i++) {
-        held_layer held;
         hold_layer(&held, model, i, load_condition_part);
         ace_mat kv = ace_rows(condition->kv, i * condition->length, condition->length);
         ace_mat keys = ace_cols(kv, 0, transformer_kv_width(shape));
@@ -300,8 +302,8 @@ static void fill_condition(const dit *model, const dit_condition *condition, ace
             ace_linear(dev, kv, embedded, cross->kv, NULL);
             ace_head_norm_rope(dev, keys, shape->head_dim, cross->k_norm, shape->rms_norm_eps, (ace_mat){0}, 0);
         }
-        let_go(&held);
     }
+    let_go(&held);
     ace_scratch_release(dev, mark);
 }
 
@@ -485,13 +487,13 @@ void dit_velocity(const dit *model, const dit_schedule *schedule, int64_t step, 
 
     patchify(&call, x);
     if (tap) tap->stage(tap->context, dev, 0, x);
+    held_layer held = {0};
     for (int i = 0; i < shape->layers; i++) {
-        held_layer held;
         hold_layer(&held, model, i, load_layer);
         if (held.layer) forward_layer(&call, i, held.layer, x, ace_rows(schedule->modulation, step, 1));
-        let_go(&held);
         if (tap) tap->stage(tap->context, dev, i + 1, x);
     }
+    let_go(&held);
     unpatchify(&call, x, ace_rows(schedule->temb, step, 1));
     ace_scratch_release(dev, mark);
 }

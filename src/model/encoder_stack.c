@@ -71,9 +71,10 @@ void encoder_stack_ask(ace_device *dev, const encoder_stack *stack, int i)
 
 void encoder_stack_hold(held_encoder_layer *held, ace_device *dev, const encoder_stack *stack, int i)
 {
-    weights_begin(&held->set, dev, stack->part);
     held->layer = &stack->layers[i];
     if (!is_streamed(stack, i)) return;
+    if (!held->set.dev) weights_begin(&held->set, dev, stack->part);
+    weights_again(&held->set);
     held->set.use = WEIGHTS_PASSING;
     held->set.form = stack->storage.form;
     load_layer(&held->loaded, &held->set, stack->prefix, &stack->shape, i);
@@ -103,12 +104,12 @@ void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat 
                            .rope = rope_table(dev, length, shape->head_dim, shape->rope_theta),
                            .radius = stack->radius};
 
+    held_encoder_layer held = {0};
     for (int i = 0; i < shape->layers; i++) {
-        held_encoder_layer held;
         span.mask = stack->mask[i];
         encoder_stack_hold(&held, dev, stack, i);
         if (held.layer) forward_layer(dev, stack, held.layer, x, &span);
-        encoder_stack_let_go(&held);
     }
+    encoder_stack_let_go(&held);
     ace_scratch_release(dev, mark);
 }

@@ -39,14 +39,15 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
  * same length one after the other. Positions of each run from 0. */
 void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat x, int64_t items, int64_t length);
 
-/* A layer for a moment: one that is there, or one that was loaded for it. */
+/* A layer for a moment: one that is there, or one that was loaded for it, into the memory of the one before. */
 typedef struct held_encoder_layer {
     const encoder_layer *layer; /* NULL when it could not be loaded: the device has failed */
     encoder_layer loaded;
     ace_weight_set set;
 } held_encoder_layer;
 
-/* The pages of the next streamed layer are asked for meanwhile. encoder_stack_let_go() is due in any case. */
+/* Zero-initialise for the first layer of a pass; encoder_stack_let_go() is due after the last. The pages of the next
+ * streamed layer are asked for meanwhile. */
 void encoder_stack_hold(held_encoder_layer *held, ace_device *dev, const encoder_stack *stack, int i);
 void encoder_stack_let_go(held_encoder_layer *held);
 

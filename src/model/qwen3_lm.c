@@ -153,15 +153,15 @@ void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const
     }
     pass p = begin(model, cache, spans, span_count, tokens);
     token_table_embed(&model->embedding, p.x, ids, tokens);
+    held_encoder_layer held = {0};
     for (int i = 0; i < stack->shape.layers; i++) {
-        held_encoder_layer held;
         encoder_stack_hold(&held, dev, stack, i);
         if (held.layer) {
             attention_branch(&p, held.layer, i);
             mlp_branch(&p, held.layer);
         }
-        encoder_stack_let_go(&held);
     }
+    encoder_stack_let_go(&held);
     encoder_stack_ask(dev, stack, 0); /* of the next pass */
     int64_t end = 0;
     for (int i = 0; i < span_count; i++) {

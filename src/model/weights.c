@@ -16,7 +16,12 @@ void weights_free(ace_weight_set *set)
     for (size_t i = 0; i < set->count; i++) ace_weight_free(set->dev, set->weights[i]);
     free(set->weights);
     set->weights = NULL;
-    set->count = set->capacity = 0;
+    set->count = set->capacity = set->next = 0;
+}
+
+void weights_again(ace_weight_set *set)
+{
+    set->next = 0;
 }
 
 /* ---- checking tensors ---------------------------------------------------------------------------------------- */
@@ -115,22 +120,36 @@ static bool read_rows(void *context, int64_t first, int64_t count, ace_dtype dty
 
 /* ---- making weights ------------------------------------------------------------------------------------------ */
 
-ace_weight *weights_from_reader(ace_weight_set *set, const ace_weight_desc *desc, ace_row_reader reader, void *context)
+static bool make_room(ace_weight_set *set)
 {
     ace_error error = {0};
-    if (!ace_device_ok(set->dev, NULL)) return NULL;
-    if (set->count == set->capacity) {
-        size_t capacity = set->capacity ? 2 * set->capacity : 64;
-        ace_weight **grown = ace_realloc(set->weights, capacity, sizeof *grown, "the list of weights", &error);
-        if (!grown) {
-            ace_device_fail(set->dev, &error);
-            return NULL;
-        }
-        set->weights = grown;
-        set->capacity = capacity;
+    if (set->count < set->capacity) return true;
+    size_t capacity = set->capacity ? 2 * set->capacity : 64;
+    ace_weight **grown = ace_realloc(set->weights, capacity, sizeof *grown, "the list of weights", &error);
+    if (!grown) {
+        ace_device_fail(set->dev, &error);
+        return false;
     }
+    set->weights = grown;
+    set->capacity = capacity;
+    return true;
+}
+
+ace_weight *weights_from_reader(ace_weight_set *set, const ace_weight_desc *desc, ace_row_reader reader, void *context)
+{
+    if (!ace_device_ok(set->dev, NULL)) return NULL;
+    if (set->next < set->count) {
+        ace_weight **slot = &set->weights[set->next];
+        if (*slot && ace_weight_refill(set->dev, *slot, desc, reader, context)) return set->weights[set->next++];
+        ace_weight_free(set->dev, *slot);
+        *slot = ace_weight_new(set->dev, desc, reader, context);
+        return *slot ? set->weights[set->next++] : NULL;
+    }
+    if (!make_room(set)) return NULL;
     ace_weight *weight = ace_weight_new(set->dev, desc, reader, context);
-    if (weight) set->weights[set->count++] = weight;
+    if (!weight) return NULL;
+    set->weights[set->count++] = weight;
+    set->next = set->count;
     return weight;
 }
 

@@ -32,10 +32,15 @@ typedef struct ace_weight_set {
     const ace_part *part;
     ace_weight **weights;
     size_t count, capacity;
+    size_t next; /* the one to be made, or to be filled again */
 } ace_weight_set;
 
 void weights_begin(ace_weight_set *set, ace_device *dev, const ace_part *part);
 void weights_free(ace_weight_set *set); /* safe on a half-loaded set and twice */
+
+/* The next calls fill the set's weights again, in their memory, with those of another layer. A weight that differs from
+ * its predecessor in more than its values takes its place. */
+void weights_again(ace_weight_set *set);
 
 /* Names are official names with printf-like arguments expanded by the caller into `name`. Shapes must be exact. */
 

@@ -83,13 +83,28 @@ static void scatter_f32(float *panel, int column, const float *rows, int64_t cou
     }
 }
 
+/* `count` rows of 16 pairs each. */
+static void scatter_16_pairs(uint16_t *panel, const uint16_t *rows, int64_t count, int64_t k)
+{
+    for (int64_t r = 0; r < count; r++)
+        for (int64_t p = 0; p < 16; p++) {
+            uint32_t pair;
+            memcpy(&pair, rows + r * k + 2 * p, sizeof pair);
+            memcpy(panel + (p * CPU_NR + r) * 2, &pair, sizeof pair);
+        }
+}
+
 /* `pairs` per tap, of which those past the channels are zero. */
 static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int64_t count, int64_t k, int taps,
                          int64_t pairs)
 {
     int64_t channels = k / taps;
     for (int tap = 0; tap < taps; tap++, rows += channels, panel += pairs * CPU_NR * 2)
-        for (int64_t p0 = 0; p0 < pairs; p0 += 16)
+        for (int64_t p0 = 0; p0 < pairs; p0 += 16) {
+            if (2 * (p0 + 16) <= channels) {
+                scatter_16_pairs(panel + (p0 * CPU_NR + column) * 2, rows + 2 * p0, count, k);
+                continue;
+            }
             for (int64_t r = 0; r < count; r++)
                 for (int64_t p = p0; p < cpu_min(p0 + 16, pairs); p++) {
                     const uint16_t *x = rows + r * k + 2 * p;
@@ -97,6 +112,7 @@ static void scatter_bf16(uint16_t *panel, int column, const uint16_t *rows, int6
                     pair[0] = 2 * p < channels ? x[0] : 0;
                     pair[1] = 2 * p + 1 < channels ? x[1] : 0;
                 }
+        }
 }
 
 /* Reads rows [first, first + count) into the panel's columns from `column` on, as many at a time as the workspace
