@@ -161,9 +161,9 @@ typedef enum ace_weight_form {
      * rounded to int8 in the same way, with its own scale; sums of int8 products are exact integers (k <= 65536). Rows
      * with max below 2^-100 count as zeros. A row of x with infinity or NaN gives NaN in every column. */
     ACE_FORM_INT8,
-    /* 4 bits, values -8 .. 7; 32 neighbours along k share a scale of five significant bits, so that scale * value, which
-     * is what is multiplied, is exact in bf16; k is a multiple of 32. The scale takes the greatest value of the group to
-     * about -8: of one below to two above the nearest to that, the one with the least squared error. */
+    /* 4 bits, values -8 .. 7; 32 neighbours along k share a scale of five significant bits, so that scale * value,
+     * which is what is multiplied, is exact in bf16; k is a multiple of 32. The scale takes the greatest value of the
+     * group to about -8: of one below to two above the nearest to that, the one with the least squared error. */
     ACE_FORM_INT4,
     /* The file's own GGUF blocks (desc.blocks; k is a multiple of the block), multiplied as their values rounded to the
      * device's precision. The reader delivers whole rows of blocks in that dtype; scales that are not finite are
@@ -189,8 +189,8 @@ ace_weight *ace_weight_new(ace_device *dev, const ace_weight_desc *desc, ace_row
 void ace_weight_free(ace_device *dev, ace_weight *weight); /* NULL is allowed */
 
 /* Puts other values into a weight that was made with this description (but for its name), in the same memory: the slot
- * of a streamed layer. False when the description is another one, or with the device's failure; the weight may then only
- * be freed. */
+ * of a streamed layer. False when the description is another one, or with the device's failure; the weight may then
+ * only be freed. */
 bool ace_weight_refill(ace_device *dev, ace_weight *weight, const ace_weight_desc *desc, ace_row_reader reader,
                        void *context);
 int64_t ace_weight_n(const ace_weight *weight);

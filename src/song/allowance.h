@@ -24,8 +24,8 @@ void allowance_close(allowance *a); /* safe on a zeroed one */
 /* Tells which planner there is, for its share of the tier's memory (gpu-tiers.md S-07). NULL: none. */
 void allowance_set_planner(allowance *a, const char *name);
 
-/* Reduces the duration and the batch of a request to the tier's limits, with a warning each. Audio codes that the request
- * brings decide its duration: they are cut. */
+/* Reduces the duration and the batch of a request to the tier's limits, with a warning each. Audio codes that the
+ * request brings decide its duration: they are cut. */
 bool allowance_reduce(const allowance *a, ace_request *request, bool with_planner, const job_warnings *warnings,
                       ace_error *error);
 

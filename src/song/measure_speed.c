@@ -64,8 +64,7 @@ bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error)
     ace_device_clear(dev);
     ace_scratch_reserve(dev, 0, NULL);
     if (ok)
-        *speed = (ace_speed){.flops = 2.0 * WIDTH * WIDTH * ROWS / many,
-                             .bytes = weight_bytes / one,
-                             .load = weight_bytes / loading};
+        *speed = (ace_speed){
+            .flops = 2.0 * WIDTH * WIDTH * ROWS / many, .bytes = weight_bytes / one, .load = weight_bytes / loading};
     return ok;
 }
