@@ -55,7 +55,7 @@ static void songs_within(const char *precision)
     made plain, within;
     ace_engine *engine = open_engine("turbo-planner", precision, 2, 0);
     ace_request *request = make_request("caption", "a song", "lyrics", "[Verse]\nla la la", "duration", "10", "seed",
-                                        "7", "batch_size", "2", "inference_steps", "2", METADATA, NULL);
+                                        "7", "batch_size", "2", "inference_steps", "1", METADATA, NULL);
     if (!make(engine, request, &plain, &error)) fail_msg("%s", error.message);
     if (!ace_plan_memory(engine, request, &plan, &error)) fail_msg("%s", error.message);
     assert_int_equal(plan.peak, plain.measured);
@@ -190,6 +190,13 @@ static void make_with_a_refusal(ace_engine *engine, const ace_request *request, 
     free(m.samples);
 }
 
+/* Whether the process keeps what is freed for a while, as under AddressSanitizer. */
+#if defined(__SANITIZE_ADDRESS__)
+enum { KEEPS_FREED = 1 };
+#else
+enum { KEEPS_FREED = 0 };
+#endif
+
 static void twenty_planned_songs_do_not_grow(void **state)
 {
     (void)state;
@@ -228,9 +235,7 @@ static void twenty_planned_songs_do_not_grow(void **state)
             free(m.samples);
             size_t bytes = resident();
             printf("after %d songs: %zu bytes of the process in memory\n", i + 1, bytes);
-#if !defined(__SANITIZE_ADDRESS__)
-            if (before && bytes > before + (1 << 20)) fail_msg("%zu bytes, %zu before", bytes, before);
-#endif
+            if (!KEEPS_FREED && before && bytes > before + (1 << 20)) fail_msg("%zu bytes, %zu before", bytes, before);
             before = bytes;
         }
     }
