@@ -85,7 +85,8 @@ static bool take_host_memory(lm_session *s, ace_error *error)
     s->pass_ids = s->read ? ace_calloc((size_t)s->limits.pass, sizeof *s->pass_ids, what, error) : NULL;
     s->ids = s->pass_ids ? ace_calloc((size_t)s->vocabulary, sizeof *s->ids, what, error) : NULL;
     s->seen = s->ids ? ace_calloc((size_t)s->limits.items * words, sizeof *s->seen, what, error) : NULL;
-    return s->seen && lm_sampler_open(&s->sampler, s->vocabulary, error);
+    /* on the meter nothing is sampled */
+    return s->seen && (ace_device_is_meter(s->dev) || lm_sampler_open(&s->sampler, s->vocabulary, error));
 }
 
 static bool take_scratch(lm_session *s, ace_error *error)

@@ -205,7 +205,7 @@ static void hold_layer(held_layer *held, const dit *model, int i, layer_loader *
     held->set.form = model->storage.form;
     loader(&held->loaded, &held->set, &model->config.dit, i);
     held->layer = ace_device_ok(fixed->dev, NULL) ? &held->loaded : NULL;
-    if (i + 1 < model->config.dit.layers) {
+    if (i + 1 < model->config.dit.layers && !ace_device_is_meter(fixed->dev)) {
         dit_layer unused;
         ace_weight_set ahead;
         weights_begin(&ahead, fixed->dev, fixed->part);

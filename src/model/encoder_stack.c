@@ -61,7 +61,7 @@ void encoder_stack_load(encoder_stack *stack, ace_weight_set *set, const char *p
 void encoder_stack_ask(ace_device *dev, const encoder_stack *stack, int i)
 {
     while (i < stack->shape.layers && !is_streamed(stack, i)) i++;
-    if (i >= stack->shape.layers) return;
+    if (i >= stack->shape.layers || ace_device_is_meter(dev)) return;
     encoder_layer unused;
     ace_weight_set ahead;
     weights_begin(&ahead, dev, stack->part);

@@ -143,6 +143,17 @@ static void some_logits(const token_table *table, ace_mat y, ace_mat x, int64_t 
     ace_weight_free(table->dev, window);
 }
 
+/* How many of `count` neighbouring columns have rows that are all kept or all not, and come in one go. */
+static int64_t run_length(const token_table *table, int64_t first, const int32_t *ids, int64_t count)
+{
+    bool kept = is_kept(table, ids ? ids[0] : first);
+    int64_t end = table->first + ace_weight_n(table->kept), now = 1;
+    if (!ids && kept) return at_most(count, end - first);
+    if (!ids) return at_most(at_most(count, TOKEN_TABLE_WINDOW), first < table->first ? table->first - first : count);
+    while (now < at_most(count, TOKEN_TABLE_WINDOW) && is_kept(table, ids[now]) == kept) now++;
+    return now;
+}
+
 void token_table_logits(const token_table *table, ace_mat y, ace_mat x, int64_t first, const int32_t *ids,
                         int64_t count)
 {
@@ -153,12 +164,10 @@ void token_table_logits(const token_table *table, ace_mat y, ace_mat x, int64_t 
         return;
     }
     for (int64_t at = 0, now; at < count; at += now) {
-        bool kept = is_kept(table, ids ? ids[at] : first + at);
-        int64_t most = kept && !ids ? count - at : at_most(count - at, TOKEN_TABLE_WINDOW);
-        for (now = 1; now < most; now++)
-            if (is_kept(table, ids ? ids[at + now] : first + at + now) != kept) break;
-        some_logits(table, ace_cols(y, at, now), x, first + at, ids ? ids + at : NULL);
-        fetched = fetched || !kept;
+        const int32_t *rest = ids ? ids + at : NULL;
+        now = run_length(table, first + at, rest, count - at);
+        some_logits(table, ace_cols(y, at, now), x, first + at, rest);
+        fetched = fetched || !is_kept(table, ids ? ids[at] : first + at);
     }
     if (fetched && !ace_device_is_meter(table->dev)) tensor_not_needed(table->tensor);
 }

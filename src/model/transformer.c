@@ -42,30 +42,54 @@ ace_attention_shape transformer_attention(const transformer_config *shape, ace_a
                                  .radius = radius};
 }
 
+/* What the items of a self-attention share. */
+typedef struct attending {
+    ace_device *dev;
+    const self_attention *attention;
+    const transformer_config *shape;
+    const attention_span *span;
+    ace_mat mixed, qkv;
+} attending;
+
+static void attend(const attending *a, int64_t item)
+{
+    float eps = a->shape->rms_norm_eps;
+    int64_t q_width = transformer_q_width(a->shape), kv_width = transformer_kv_width(a->shape);
+    ace_attention_shape heads = transformer_attention(a->shape, a->span->mask, a->span->radius);
+    ace_mat rows = ace_rows(a->qkv, item * a->span->length, a->span->length);
+    ace_mat q = ace_cols(rows, 0, q_width);
+    ace_mat k = ace_cols(rows, q_width, kv_width);
+    ace_mat v = ace_cols(rows, q_width + kv_width, kv_width);
+    ace_head_norm_rope(a->dev, q, a->shape->head_dim, a->attention->q_norm, eps, a->span->rope, 0);
+    ace_head_norm_rope(a->dev, k, a->shape->head_dim, a->attention->k_norm, eps, a->span->rope, 0);
+    ace_attention(a->dev, ace_rows(a->mixed, item * a->span->length, a->span->length), q, k, v, &heads);
+}
+
+/* All items; they are the same to the meter, which counts one of them as often. */
+static void attend_all(const attending *a)
+{
+    ace_device_stats before = ace_device_get_stats(a->dev);
+    int64_t computed = ace_device_is_meter(a->dev) && a->span->items > 1 ? 1 : a->span->items;
+    for (int64_t item = 0; item < computed; item++) attend(a, item);
+    ace_device_stats after = ace_device_get_stats(a->dev);
+    double others = (double)(a->span->items - computed);
+    ace_meter_repeat(a->dev, others * (after.flops - before.flops), others * (after.bytes_moved - before.bytes_moved));
+}
+
 void self_attention_forward(ace_device *dev, const self_attention *attention, const transformer_config *shape,
                             const transformer_branch *branch, ace_mat x, const attention_span *span)
 {
     size_t mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
-    float eps = shape->rms_norm_eps;
     int64_t q_width = transformer_q_width(shape), kv_width = transformer_kv_width(shape);
-    ace_attention_shape heads = transformer_attention(shape, span->mask, span->radius);
 
     ace_mat mixed = ace_scratch(dev, act, x.rows, q_width);
     ace_mat qkv = ace_scratch(dev, act, x.rows, q_width + 2 * kv_width);
     ace_mat normed = ace_scratch(dev, act, x.rows, x.cols);
 
-    ace_rms_norm(dev, normed, x, branch->norm, eps, branch->scale, branch->shift);
+    ace_rms_norm(dev, normed, x, branch->norm, shape->rms_norm_eps, branch->scale, branch->shift);
     ace_linear(dev, qkv, normed, attention->qkv, NULL);
-    for (int64_t item = 0; item < span->items; item++) {
-        ace_mat rows = ace_rows(qkv, item * span->length, span->length);
-        ace_mat q = ace_cols(rows, 0, q_width);
-        ace_mat k = ace_cols(rows, q_width, kv_width);
-        ace_mat v = ace_cols(rows, q_width + kv_width, kv_width);
-        ace_head_norm_rope(dev, q, shape->head_dim, attention->q_norm, eps, span->rope, 0);
-        ace_head_norm_rope(dev, k, shape->head_dim, attention->k_norm, eps, span->rope, 0);
-        ace_attention(dev, ace_rows(mixed, item * span->length, span->length), q, k, v, &heads);
-    }
+    attend_all(&(attending){dev, attention, shape, span, mixed, qkv});
     ace_linear(dev, x, mixed, attention->output, &(ace_epilogue){.gate = branch->gate, .residual = x});
     ace_scratch_release(dev, mark);
 }

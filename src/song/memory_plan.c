@@ -84,15 +84,15 @@ static bool count_planner(const planning_of *g, ace_error *error)
 
 /* ---- the songs ------------------------------------------------------------------------------------------------- */
 
-/* What the songs would need with nothing given up, and with everything. */
-static bool bounds(const planning_of *g, const song_job *job, const pipeline_fit *chosen, ace_error *error)
+/* What the songs would need with nothing given up, unless that is known, and with everything. */
+static bool bounds(const planning_of *g, const song_job *job, const pipeline_fit *chosen, bool known, ace_error *error)
 {
     ace_memory_plan *plan = g->plan;
     const pipeline *p = &g->engine->pipeline;
     pipeline_fit unread;
     pipeline_needs needs;
-    if (!fit_choose(p, job, &g->engine->fit, 0, plan->planner_weights, &unread, &needs, error)) return false;
-    raise_to(&plan->fastest, needs.total_peak);
+    if (!known && !fit_choose(p, job, &g->engine->fit, 0, plan->planner_weights, &unread, &needs, error)) return false;
+    if (!known) raise_to(&plan->fastest, needs.total_peak);
     if (!fit_smallest(p, job, chosen, &unread, &needs, error)) return false;
     raise_to(&plan->least, needs.total_peak);
     return true;
@@ -120,7 +120,9 @@ static bool plan_songs(const planning_of *g, const song_job *job, ace_error *err
     for (int i = 0; i < ACE_STAGE_COUNT; i++)
         if (i != ACE_STAGE_PLAN) plan->stages[i] = needs.stages[i];
     for (int i = 0; i < ACE_STAGE_COUNT; i++) plan->stages[i].seconds = 0;
-    return bounds(g, job, &fit, error);
+    bool nothing_given_up = planner_stays && fit_same(&fit, &engine->fit);
+    if (nothing_given_up) raise_to(&plan->fastest, needs.total_peak);
+    return bounds(g, job, &fit, nothing_given_up, error);
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------- */

@@ -15,6 +15,9 @@ enum { FIRST_CODE = 151669 };
 /* Tokens computed at once where memory is shorter than it was planned to be. */
 enum { SHORT_PASS = 64 };
 
+/* Sessions whose size is remembered: those of songs taking turns by eight, four, two and one. */
+enum { SESSIONS = 8 };
+
 struct planner {
     ace_device *dev;
     const ace_checkpoint *checkpoint;
@@ -25,11 +28,16 @@ struct planner {
     size_t weight_bytes;     /* 0 unless loaded */
     planner_setup setup;
     qwen3_lm model;
+
+    /* what the meter has said, which is asked again and again while a setup is looked for */
     struct {
-        bool known;
-        planner_setup setup;
-        planner_needs needs;
-    } planned; /* last: what a run begins with was planned just before */
+        size_t weights, passing;        /* weights 0: not asked yet */
+    } stored[CONFIG_MAX_LAYERS + 1][2]; /* with so many layers streamed; with rows fetched */
+    struct {
+        lm_session_limits limits; /* rows 0: not asked yet */
+        size_t scratch;
+    } sessions[SESSIONS];
+    int next_session;
 
     /* a run */
     lm_session *session;
@@ -166,11 +174,10 @@ static bool open_metered(metered *m, const planner *p, const planner_setup *setu
     return m->session != NULL;
 }
 
-static bool same_setup(const planner_setup *a, const planner_setup *b)
+static bool same_limits(const lm_session_limits *a, const lm_session_limits *b)
 {
-    const lm_session_limits *x = &a->limits, *y = &b->limits;
-    return a->streamed == b->streamed && a->fetches == b->fetches && x->items == y->items && x->guided == y->guided &&
-           x->rows == y->rows && x->positions == y->positions && x->pass == y->pass;
+    return a->items == b->items && a->guided == b->guided && a->rows == b->rows && a->positions == b->positions &&
+           a->pass == b->pass;
 }
 
 /* Has a code written after one token of text: all that is streamed and fetched comes and goes. */
@@ -185,28 +192,55 @@ static bool write_one(const planner *p, lm_session *session, ace_error *error)
     return lm_write(session, &item, 1, &options, error);
 }
 
-bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, ace_error *error)
+/* The weights of a setup, in a session of the smallest size. */
+static bool plan_weights(planner *p, const planner_setup *setup, ace_error *error)
 {
     metered m;
-    if (p->planned.known && same_setup(&p->planned.setup, setup)) {
-        *needs = p->planned.needs;
-        return true;
-    }
-    *needs = (planner_needs){0};
-    bool ok = open_metered(&m, p, setup, error);
+    planner_setup small = {.limits = {.items = 1, .rows = 2, .positions = 2, .pass = 2},
+                           .streamed = setup->streamed,
+                           .fetches = setup->fetches};
+    if (p->stored[setup->streamed][setup->fetches].weights > 0) return true;
+    bool ok = open_metered(&m, p, &small, error) && write_one(p, m.session, error);
     if (ok) {
-        ok = write_one(p, m.session, error);
         ace_device_stats stats = ace_device_get_stats(m.meter);
-        needs->weights = stats.weight_bytes;
-        needs->scratch = stats.scratch_peak;
-        needs->passing = stats.total_peak - stats.workspace - stats.weight_bytes - stats.scratch_peak;
-        needs->cache = cache_bytes(p, &setup->limits);
+        p->stored[setup->streamed][setup->fetches].weights = stats.weight_bytes;
+        p->stored[setup->streamed][setup->fetches].passing =
+            stats.total_peak - stats.workspace - stats.weight_bytes - stats.scratch_peak;
     }
     close_metered(&m);
-    p->planned.known = ok;
-    p->planned.setup = *setup;
-    p->planned.needs = *needs;
     return ok;
+}
+
+/* The scratch of a session, which does not depend on how the weights are stored. */
+static bool plan_scratch(planner *p, const lm_session_limits *limits, size_t *scratch, ace_error *error)
+{
+    metered m;
+    planner_setup everything = {.limits = *limits};
+    for (int i = 0; i < SESSIONS; i++) {
+        *scratch = p->sessions[i].scratch;
+        if (p->sessions[i].limits.rows > 0 && same_limits(&p->sessions[i].limits, limits)) return true;
+    }
+    bool ok = open_metered(&m, p, &everything, error);
+    if (ok) {
+        int here = p->next_session;
+        *scratch = p->sessions[here].scratch = ace_device_get_stats(m.meter).scratch_peak;
+        p->sessions[here].limits = *limits;
+        p->next_session = (here + 1) % SESSIONS;
+    }
+    close_metered(&m);
+    return ok;
+}
+
+bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, ace_error *error)
+{
+    size_t scratch = 0;
+    *needs = (planner_needs){0};
+    if (!plan_weights(p, setup, error) || !plan_scratch(p, &setup->limits, &scratch, error)) return false;
+    *needs = (planner_needs){.weights = p->stored[setup->streamed][setup->fetches].weights,
+                             .passing = p->stored[setup->streamed][setup->fetches].passing,
+                             .scratch = scratch,
+                             .cache = cache_bytes(p, &setup->limits)};
+    return true;
 }
 
 bool planner_settle(planner *p, size_t most, planner_setup *setup, planner_needs *needs, ace_error *error)

@@ -278,8 +278,12 @@ static bool count_work(const planning *g, const planner_setup *setup, double dur
         groups = (codes.items + g->wish->at_once - 1) / g->wish->at_once;
         codes.items = g->wish->at_once;
     }
+    ace_stage_cost group = {0};
     if (ok && g->wish->metadata) ok = planner_count_work(g->p, setup, &text, cost, error);
-    for (int i = 0; ok && g->wish->codes && i < groups; i++) ok = planner_count_work(g->p, setup, &codes, cost, error);
+    if (ok && g->wish->codes) ok = planner_count_work(g->p, setup, &codes, &group, error);
+    cost->flops += groups * group.flops;
+    cost->bytes_moved += groups * group.bytes_moved;
+    cost->bytes_loaded += groups * group.bytes_loaded;
     return ok;
 }
 
