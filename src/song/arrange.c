@@ -22,7 +22,7 @@ bool arrange_wishes(const ace_engine *engine, const ace_request *asked, bool pla
 /* ---- the planner ----------------------------------------------------------------------------------------------- */
 
 /* Making a streamed layer ready takes about so many times as long as reading one that stays. */
-static const double STREAMING = 4;
+static const double STREAMING = 6;
 
 /* What a planner may take. */
 typedef struct planner_room {

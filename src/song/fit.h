@@ -2,7 +2,8 @@
  *
  * Measures are taken in this order, each only if it helps the stage that needs most, until the job fits: unload what a
  * stage has used; halve the window of the VAE; stream the layers of the DiT, then those of the text encoder; let songs
- * and the halves of guidance take turns. Every candidate is judged by running the pipeline on the meter. */
+ * and the halves of guidance take turns. (The planner, which works alone, has its own measures: arrange.h.) Every
+ * candidate is judged by running the pipeline on the meter. */
 #ifndef ACE_SONG_FIT_H
 #define ACE_SONG_FIT_H
 
