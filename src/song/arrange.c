@@ -1,6 +1,7 @@
 #include "song/arrange.h"
 
 #include "base/error.h"
+#include "song/quantization.h"
 
 static const double GIB = 1073741824.0;
 
@@ -53,17 +54,26 @@ static bool settle(const ace_engine *engine, planner *p, planner_room room, plan
     return true;
 }
 
+static void refuse(const ace_engine *engine, const planner *p, planner_room room, planner_fit *fit)
+{
+    size_t fixed = ace_device_get_stats(engine->dev).workspace;
+    ace_weight_form form =
+        room.bytes > fixed ? planner_form_that_fits(p, &fit->setup.limits, room.bytes - fixed) : ACE_FORM_PLAIN;
+    ace_fail(
+        &fit->refusal, ACE_ERROR_MEMORY,
+        "the planner needs %.2f GiB of memory even with its layers streamed, one song at a time, and %.2f GiB are "
+        "allowed%s, %zu bytes too few: take a smaller one, ask for a shorter song, or do without (--lm none)%s%s%s",
+        (double)fit->own / GIB, (double)room.bytes / GIB, room.share ? " for it in this tier" : "",
+        fit->own - room.bytes, form ? "; or give up some quality: with --lm-quantization " : "",
+        form ? quantization_name(form) : "", form ? " it fits" : "");
+}
+
 /* Tells what came of it. */
-static void judge(planner_fit *fit, planner_room room, size_t limit)
+static void judge(const ace_engine *engine, const planner *p, planner_room room, size_t limit, planner_fit *fit)
 {
     fit->alone = limit > 0 && fit->peak > limit;
     if (fit->alone) fit->peak = fit->own;
-    if (fits(fit, room)) return;
-    ace_fail(&fit->refusal, ACE_ERROR_MEMORY,
-             "the planner needs %.2f GiB of memory even with its layers streamed, one song at a time, and %.2f GiB are "
-             "allowed%s, %zu bytes too few: take a smaller one, ask for a shorter song, or do without (--lm none)",
-             (double)fit->own / GIB, (double)room.bytes / GIB, room.share ? " for it in this tier" : "",
-             fit->own - room.bytes);
+    if (!fits(fit, room)) refuse(engine, p, room, fit);
 }
 
 /* The time of writing codes in turns, in units of reading one layer. */
@@ -94,7 +104,7 @@ bool arrange_planner(ace_engine *engine, const ace_request *asked, const plannin
         at_once = (at_once + 1) / 2;
         turns = (songs + at_once - 1) / at_once;
     }
-    judge(fit, room, limit);
+    judge(engine, p, room, limit, fit);
     return true;
 }
 
@@ -104,7 +114,7 @@ bool arrange_words(ace_engine *engine, const lm_session_limits *limits, planner_
     planner_room room = room_of(engine, engine->limit);
     *fit = (planner_fit){.at_once = 1, .setup.limits = *limits};
     if (!p || !settle(engine, p, room, fit, error)) return false;
-    judge(fit, room, engine->limit);
+    judge(engine, p, room, engine->limit, fit);
     return true;
 }
 

@@ -8,6 +8,7 @@
 
 #include <math.h>
 #include <stdlib.h>
+#include <string.h>
 
 /* The first audio code of a planner without a tokenizer, and of the official ones (lm.md 2.6). */
 enum { FIRST_CODE = 151669 };
@@ -265,6 +266,23 @@ bool planner_settle(planner *p, size_t most, planner_setup *setup, planner_needs
     }
     setup->streamed = enough;
     return planner_plan(p, setup, needs, error);
+}
+
+ace_weight_form planner_form_that_fits(const planner *p, const lm_session_limits *limits, size_t most)
+{
+    planner coarser = *p;
+    planner_setup setup = {.limits = *limits};
+    planner_needs needs;
+    ace_error unread;
+    if (p->options.form == ACE_FORM_INT4) return ACE_FORM_PLAIN;
+    for (int form = p->options.form == ACE_FORM_INT8 ? ACE_FORM_INT4 : ACE_FORM_INT8; form <= ACE_FORM_INT4; form++) {
+        coarser.options.form = (ace_weight_form)form;
+        memset(coarser.stored, 0, sizeof coarser.stored); /* what is remembered is of the other form */
+        memset(coarser.sessions, 0, sizeof coarser.sessions);
+        if (planner_settle(&coarser, most, &setup, &needs, &unread) && planner_bytes(&needs) <= most)
+            return (ace_weight_form)form;
+    }
+    return ACE_FORM_PLAIN;
 }
 
 static void report(const planner *p, ace_stage stage, const char *unit, int64_t done, int64_t total, double rate)

@@ -76,6 +76,10 @@ bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, 
  * number); the rows of text are the first to be fetched. Where it does not fit, as *needs then tells, everything is. */
 bool planner_settle(planner *p, size_t most, planner_setup *setup, planner_needs *needs, ace_error *error);
 
+/* The first coarser form of the layers in which a run of these limits would fit into `most` bytes; PLAIN when there is
+ * none. That costs quality, so it is only ever advised. */
+ace_weight_form planner_form_that_fits(const planner *p, const lm_session_limits *limits, size_t most);
+
 /* Loads the weights, if they are not loaded as `setup` says, and takes the memory of a run: all that it will ever take.
  * No other scratch may be in use on the device. costs: of load and plan, filled by planner_end(). After a failure
  * nothing needs ending. */

@@ -2,6 +2,7 @@
 #include "song_fixture.h"
 
 #include "device/device.h"
+#include "song/arrange.h"
 #include "song/engine.h"
 
 #include <math.h>
@@ -236,6 +237,52 @@ static void a_refusal_advises_the_finest_form_that_fits(void **state)
     }
 }
 
+/* How a planner of real size, on the meter, fits into `limit` bytes with its layers in a form. */
+static planner_fit fit_planner(const char *form, size_t limit)
+{
+    ace_error error = {0};
+    planner_fit fit;
+    planning_wish wish;
+    ace_engine *engine =
+        ace_engine_open(&(ace_engine_options){.synthetic = "2b+0.6B", .lm_quantization = form, .threads = 2}, &error);
+    if (!engine) fail_msg("%s", error.message);
+    ace_request *request =
+        make_request("duration", "10", "seed", "7", "bpm", "96", "keyscale", "F# minor", "timesignature", "4", NULL);
+    if (!arrange_wishes(engine, request, true, &wish, &error) ||
+        !arrange_planner(engine, request, &wish, limit, &fit, &error))
+        fail_msg("%s", error.message);
+    ace_request_free(request);
+    ace_engine_close(engine);
+    return fit;
+}
+
+static void a_refused_planner_is_advised_too(void **state)
+{
+    (void)state;
+    size_t least[3] = {fit_planner("none", 1).own, fit_planner("int8", 1).own, fit_planner("int4", 1).own};
+    /* layers are streamed by then: those in 4 bits may save less than their products take */
+    size_t both = least[1] < least[2] ? least[1] : least[2];
+    const char *last = least[2] < least[1] ? "--lm-quantization int4 it fits" : NULL;
+    assert_true(both < least[0]);
+    const struct {
+        const char *form, *advice; /* NULL: none */
+        size_t limit;
+    } cases[] = {{"none", "--lm-quantization int8 it fits", least[0] - 1},
+                 {"none", "--lm-quantization int8 it fits", least[1]},
+                 {"none", last, least[1] - 1},
+                 {"int8", last, least[1] - 1},
+                 {"none", NULL, both - 1},
+                 {"int4", NULL, least[2] - 1}};
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        planner_fit fit = fit_planner(cases[i].form, cases[i].limit);
+        assert_int_equal(fit.refusal.status, ACE_ERROR_MEMORY);
+        if (cases[i].advice ? !strstr(fit.refusal.message, cases[i].advice)
+                            : !!strstr(fit.refusal.message, "quantization"))
+            fail_msg("case %zu: %s", i, fit.refusal.message);
+    }
+    assert_int_equal(fit_planner("int8", least[0] - 1).refusal.status, ACE_OK);
+}
+
 /* ---- what a song says of itself -----------------------------------------------------------------------------------
  */
 
@@ -354,6 +401,7 @@ int main(void)
         cmocka_unit_test(nothing_to_keep_is_told),
         cmocka_unit_test(an_unknown_form_is_refused),
         cmocka_unit_test(a_refusal_advises_the_finest_form_that_fits),
+        cmocka_unit_test(a_refused_planner_is_advised_too),
         cmocka_unit_test(a_song_says_how_its_model_was_stored),
         cmocka_unit_test(the_measurement_covers_every_form),
     };
