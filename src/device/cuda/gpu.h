@@ -99,6 +99,7 @@ typedef struct gpu_attention {
     float scale;
     gpu_mask mask;
     int64_t radius;
+    void *room; /* attention_room() bytes, or NULL: the same bytes, but a few queries of many keys take long */
 } gpu_attention;
 
 typedef struct gpu_norm {
@@ -171,6 +172,7 @@ typedef struct gpu {
     /* Kernels, with the meaning of the operations of device.h. */
     size_t (*product_room)(const gpu_weight *w, gpu_type x, const int capability[2], int64_t rows); /* pure */
     int (*product)(gpu_stream *s, const gpu_product *p);
+    size_t (*attention_room)(const gpu_attention *a); /* pure: of the shapes alone; 0 but for a few queries */
     int (*attention)(gpu_stream *s, const gpu_attention *a);
     int (*rms_norm)(gpu_stream *s, const gpu_norm *n);
     int (*head_norm_rope)(gpu_stream *s, const gpu_head_norm *n);
