@@ -201,7 +201,7 @@ static void linears(bench *b)
     ace_dtype act = ace_device_act(b->dev);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int64_t m = shapes[i][0], k = shapes[i][1], n = shapes[i][2];
-        size_t mark = ace_scratch_mark(b->dev);
+        ace_mark mark = ace_scratch_mark(b->dev);
         operation op = {.y = ace_scratch(b->dev, act, m, n),
                         .x = matrix(b, act, m, k),
                         .w = weight(b, ACE_WEIGHT_PRODUCT, n, k, 1),
@@ -242,7 +242,8 @@ static void compare_forms(bench *b, int64_t m, int64_t k, int64_t n, bool is_gat
     static double times[FORMS][MOST], ratios[MOST];
     int count = b->repeats < 5 ? 5 : b->repeats > MOST ? MOST : b->repeats;
     ace_dtype act = ace_device_act(b->dev);
-    size_t mark = ace_scratch_mark(b->dev), bytes[FORMS] = {0};
+    ace_mark mark = ace_scratch_mark(b->dev);
+    size_t bytes[FORMS] = {0};
     operation ops[FORMS] = {0};
     ace_mat x = matrix(b, act, m, k), y = ace_scratch(b->dev, act, m, is_gated ? n / 2 : n);
     for (int f = 0; f < FORMS; f++) {
@@ -289,7 +290,7 @@ static void quantised(bench *b)
 static void gated(bench *b)
 {
     ace_dtype act = ace_device_act(b->dev);
-    size_t mark = ace_scratch_mark(b->dev);
+    ace_mark mark = ace_scratch_mark(b->dev);
     operation op = {.y = ace_scratch(b->dev, act, 750, 6144),
                     .x = matrix(b, act, 750, 2048),
                     .w = weight(b, ACE_WEIGHT_GATED, 12288, 2048, 1),
@@ -302,7 +303,7 @@ static void gated(bench *b)
 static void convolution(bench *b, int64_t rows, int64_t channels, int dilation)
 {
     ace_dtype act = ace_device_act(b->dev);
-    size_t mark = ace_scratch_mark(b->dev);
+    ace_mark mark = ace_scratch_mark(b->dev);
     operation op = {.y = ace_scratch(b->dev, act, rows, channels),
                     .x = matrix(b, act, rows, channels),
                     .w = weight(b, ACE_WEIGHT_PRODUCT, channels, 7 * channels, 7),
@@ -333,7 +334,7 @@ static void attentions(bench *b)
     ace_dtype act = ace_device_act(b->dev);
     for (int64_t s = 750; s <= 1500; s *= 2)
         for (int band = 0; band < 2; band++) {
-            size_t mark = ace_scratch_mark(b->dev);
+            ace_mark mark = ace_scratch_mark(b->dev);
             operation op = {.y = ace_scratch(b->dev, act, s, 2048),
                             .x = matrix(b, act, s, 2048),
                             .k = matrix(b, act, s, 1024),
@@ -352,7 +353,7 @@ static void planner_attentions(bench *b)
     ace_dtype act = ace_device_act(b->dev);
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         int64_t queries = shapes[i][0], keys = shapes[i][1], layers = shapes[i][2];
-        size_t mark = ace_scratch_mark(b->dev);
+        ace_mark mark = ace_scratch_mark(b->dev);
         ace_mat cache = matrix(b, act, layers * keys, 2048);
         operation op = {.y = ace_scratch(b->dev, act, queries, 2048),
                         .x = matrix(b, act, queries, 2048),
@@ -370,7 +371,7 @@ static void planner_attentions(bench *b)
 static void rows(bench *b)
 {
     ace_dtype act = ace_device_act(b->dev);
-    size_t mark = ace_scratch_mark(b->dev);
+    ace_mark mark = ace_scratch_mark(b->dev);
     operation op = {.y = ace_scratch(b->dev, act, 3000, 2048),
                     .x = matrix(b, ACE_F32, 3000, 2048),
                     .rope = matrix(b, ACE_F32, 3000, 128),
@@ -438,7 +439,7 @@ static bool run_device(const ace_cpu_options *options, const char *only, int rep
                .only = only,
                .threads = options->threads,
                .repeats = repeats};
-    if (!b.dev || !ace_scratch_reserve(b.dev, (size_t)256 << 20, &error)) {
+    if (!b.dev || !ace_scratch_reserve(b.dev, (size_t)256 << 20, 0, &error)) {
         fprintf(stderr, "%s\n", error.message);
         ace_device_close(b.dev);
         return false;

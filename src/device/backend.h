@@ -19,10 +19,17 @@ typedef struct ace_backend_ops {
      * meter. */
     size_t (*product_scratch)(const ace_device *dev, const ace_weight_desc *desc, int64_t rows);
 
-    /* Memory within an allocation that may be given back to the system and comes again when it is touched. */
-    void (*discard)(ace_device *dev, void *data, size_t bytes);
+    /* Memory of a weight. */
     void *(*alloc)(ace_device *dev, size_t bytes, const char *what, ace_error *error);
     void (*free)(ace_device *dev, void *data);
+
+    /* Memory of the scratch, of which there is one at a time. grow() is called before more than ever since the
+     * reservation or the last discard() is used, `bytes` from its start; NULL where that takes nothing. What discard()
+     * gets may be given back to the system until then. */
+    void *(*scratch_reserve)(ace_device *dev, size_t bytes, const char *what, ace_error *error);
+    bool (*scratch_grow)(ace_device *dev, size_t bytes, ace_error *error);
+    void (*scratch_discard)(ace_device *dev, void *data, size_t bytes);
+    void (*scratch_free)(ace_device *dev, void *data);
 
     void (*upload)(ace_device *dev, ace_mat y, const float *host);
     void (*download)(ace_device *dev, float *host, ace_mat x);
@@ -47,13 +54,15 @@ struct ace_weight {
     ace_weight_desc desc; /* name is not kept */
     ace_dtype dtype;      /* of the stored values */
     size_t bytes;
-    void *data; /* device memory; NULL on the meter */
+    void *data;    /* device memory; NULL on the meter */
+    uint64_t used; /* for the backend: when it was last used */
 };
 
 struct ace_device {
     const ace_backend_ops *ops;
     char name[96];
     bool meter;
+    bool apart; /* its memory is not the host's */
     ace_dtype act;
     size_t near_bytes;
     const atomic_bool *stop;
@@ -61,8 +70,10 @@ struct ace_device {
     ace_device_stats stats;
     char *scratch;        /* the reservation; NULL on the meter */
     size_t scratch_limit; /* bytes reserved; SIZE_MAX on the meter */
-    size_t limit;         /* of all memory; 0: none */
-    void *backend;        /* the backend's own state */
+    char *host;           /* the second stack, of a device that is apart; NULL on the meter */
+    size_t host_limit;
+    size_t limit;  /* of all memory; 0: none */
+    void *backend; /* the backend's own state */
 };
 
 enum { ACE_SCRATCH_ALIGN = 64 };

@@ -45,7 +45,8 @@ static bool require(ace_device *dev, bool condition, const char *operation, cons
 void ace_device_close(ace_device *dev)
 {
     if (!dev) return;
-    if (dev->scratch) dev->ops->free(dev, dev->scratch);
+    if (dev->scratch) dev->ops->scratch_free(dev, dev->scratch);
+    free(dev->host);
     dev->ops->close(dev);
     free(dev);
 }
@@ -132,17 +133,34 @@ static double mat_bytes(ace_mat m)
 
 /* ---- scratch ------------------------------------------------------------------------------------------------- */
 
-bool ace_scratch_reserve(ace_device *dev, size_t bytes, ace_error *error)
+static void unreserve(ace_device *dev)
 {
-    if (dev->meter) return true;
-    if (dev->stats.scratch_bytes != 0)
-        return ace_fail(error, ACE_ERROR_INTERNAL, "scratch reserved while in use: this is a bug, please report it");
-    if (dev->scratch) dev->ops->free(dev, dev->scratch);
-    dev->scratch_limit = 0;
-    dev->scratch = bytes ? dev->ops->alloc(dev, bytes, "the working memory of this request", error) : NULL;
-    if (bytes && !dev->scratch) return false;
-    dev->scratch_limit = bytes;
+    if (dev->scratch) dev->ops->scratch_free(dev, dev->scratch);
+    free(dev->host);
+    dev->scratch = dev->host = NULL;
+    dev->scratch_limit = dev->host_limit = 0;
     dev->stats.scratch_held = 0;
+}
+
+bool ace_scratch_reserve(ace_device *dev, size_t bytes, size_t host, ace_error *error)
+{
+    static const char what[] = "the working memory of this request";
+    ace_device_stats *s = &dev->stats;
+    if (s->scratch_bytes != 0 || s->host_bytes != 0)
+        return dev->meter ||
+               ace_fail(error, ACE_ERROR_INTERNAL, "scratch reserved while in use: this is a bug, please report it");
+    s->host_peak = 0;
+    if (dev->meter) return true;
+    unreserve(dev);
+    if (!dev->apart) host = 0;
+    if (bytes > 0) dev->scratch = dev->ops->scratch_reserve(dev, bytes, what, error);
+    if (host > 0 && (dev->scratch || bytes == 0)) dev->host = ace_alloc_aligned(host, ACE_SCRATCH_ALIGN, what, error);
+    if ((bytes > 0 && !dev->scratch) || (host > 0 && !dev->host)) {
+        unreserve(dev);
+        return false;
+    }
+    dev->scratch_limit = bytes;
+    dev->host_limit = host;
     return true;
 }
 
@@ -150,54 +168,83 @@ void ace_scratch_trim(ace_device *dev)
 {
     ace_device_stats *s = &dev->stats;
     if (dev->scratch && s->scratch_held > s->scratch_bytes)
-        dev->ops->discard(dev, dev->scratch + s->scratch_bytes, s->scratch_held - s->scratch_bytes);
+        dev->ops->scratch_discard(dev, dev->scratch + s->scratch_bytes, s->scratch_held - s->scratch_bytes);
     s->scratch_held = s->scratch_bytes;
 }
 
-size_t ace_scratch_mark(const ace_device *dev)
+ace_mark ace_scratch_mark(const ace_device *dev)
 {
-    return dev->stats.scratch_bytes;
+    return (ace_mark){dev->stats.scratch_bytes, dev->stats.host_bytes};
 }
 
-void ace_scratch_release(ace_device *dev, size_t mark)
+void ace_scratch_release(ace_device *dev, ace_mark mark)
 {
-    dev->stats.scratch_bytes = mark;
+    dev->stats.scratch_bytes = mark.device;
+    dev->stats.host_bytes = mark.host;
+}
+
+/* The top of a stack when `bytes` more lie on it. False with the failure when they go beyond its limit. */
+static bool raised(ace_device *dev, size_t top, size_t limit, size_t bytes, size_t *end)
+{
+    size_t padded = (bytes + ACE_SCRATCH_ALIGN - 1) / ACE_SCRATCH_ALIGN * ACE_SCRATCH_ALIGN;
+    if (padded < bytes || padded > limit - top)
+        return ace_fail(&dev->failure, ACE_ERROR_INTERNAL,
+                        "working memory of %zu bytes exceeded by a request for %zu more: this is a bug in the plan, "
+                        "please report it",
+                        limit, bytes);
+    *end = top + padded;
+    return true;
+}
+
+/* Whether there may be, and is, memory for so much scratch. */
+static bool hold(ace_device *dev, size_t bytes)
+{
+    if (bytes <= dev->stats.scratch_held) return true;
+    return within_limit(dev, dev->stats.weight_bytes, bytes, "the working memory", &dev->failure) &&
+           (!dev->scratch || !dev->ops->scratch_grow || dev->ops->scratch_grow(dev, bytes, &dev->failure));
 }
 
 /* The address of `bytes` on top of the stack; NULL on the meter and after a failure. */
 static void *push(ace_device *dev, size_t bytes)
 {
-    if (!running(dev)) return NULL;
-    size_t start = dev->stats.scratch_bytes,
-           padded = (bytes + ACE_SCRATCH_ALIGN - 1) / ACE_SCRATCH_ALIGN * ACE_SCRATCH_ALIGN;
-    if (padded < bytes || padded > dev->scratch_limit - start) {
-        ace_fail(&dev->failure, ACE_ERROR_INTERNAL,
-                 "working memory of %zu bytes exceeded by a request for %zu more: this is a bug in the plan, please "
-                 "report it",
-                 dev->scratch_limit, bytes);
-        return NULL;
-    }
-    if (start + padded > dev->stats.scratch_held &&
-        !within_limit(dev, dev->stats.weight_bytes, start + padded, "the working memory", &dev->failure))
-        return NULL;
-    dev->stats.scratch_bytes = start + padded;
+    size_t start = dev->stats.scratch_bytes, end = start;
+    if (!running(dev) || !raised(dev, start, dev->scratch_limit, bytes, &end) || !hold(dev, end)) return NULL;
+    dev->stats.scratch_bytes = end;
     raise_peak(dev);
     return dev->scratch ? dev->scratch + start : NULL;
+}
+
+/* The same on the second stack. */
+static void *push_host(ace_device *dev, size_t bytes)
+{
+    ace_device_stats *s = &dev->stats;
+    size_t start = s->host_bytes;
+    if (!running(dev) || !raised(dev, start, dev->host_limit, bytes, &s->host_bytes)) return NULL;
+    if (s->host_bytes > s->host_peak) s->host_peak = s->host_bytes;
+    return dev->host ? dev->host + start : NULL;
+}
+
+static bool size_of(int64_t rows, int64_t cols, ace_dtype dtype, size_t *bytes)
+{
+    return rows >= 0 && cols >= 0 && ace_mul_size((size_t)rows, (size_t)cols, bytes) &&
+           ace_mul_size(*bytes, ace_dtype_block_bytes(dtype), bytes);
 }
 
 ace_mat ace_scratch(ace_device *dev, ace_dtype dtype, int64_t rows, int64_t cols)
 {
     ace_mat m = {NULL, dtype, rows, cols, cols};
-    size_t count = 0, bytes = 0;
-    bool fits = rows >= 0 && cols >= 0 && ace_mul_size((size_t)rows, (size_t)cols, &count) &&
-                ace_mul_size(count, ace_dtype_block_bytes(dtype), &bytes);
+    size_t bytes = 0;
+    bool fits = size_of(rows, cols, dtype, &bytes);
     if (require(dev, fits, "ace_scratch", "an impossible size")) m.data = push(dev, bytes);
     return m;
 }
 
 float *ace_scratch_host(ace_device *dev, int64_t count)
 {
-    return ace_scratch(dev, ACE_F32, 1, count).data;
+    size_t bytes = 0;
+    bool fits = size_of(1, count, ACE_F32, &bytes);
+    if (!require(dev, fits, "ace_scratch_host", "an impossible size")) return NULL;
+    return dev->apart ? push_host(dev, bytes) : push(dev, bytes);
 }
 
 /* A view that reaches outside its matrix gets a size that no operation accepts. */
@@ -415,7 +462,7 @@ static void product(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, 
     if (running(dev) && fits)
         count_work(dev, 2.0 * (double)rows * (double)n * (double)k,
                    (double)w->bytes + mat_bytes(x) + mat_bytes(y) + mat_bytes(e->residual) + mat_bytes(e->act));
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     void *room = fits ? product_room(dev, w, rows) : NULL;
     if (proceed(dev, fits, name, rows)) dev->ops->conv1d(dev, y, x, w, conv, e, room);
     ace_scratch_release(dev, mark);
@@ -445,7 +492,7 @@ void ace_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight
     if (fits)
         count_work(dev, 2.0 * (double)y.rows * (double)w->desc.n * (double)w->desc.k,
                    (double)w->bytes + mat_bytes(x) + mat_bytes(y));
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     void *room = fits ? product_room(dev, w, y.rows) : NULL;
     if (proceed(dev, fits, "ace_linear_silu_mul", y.rows)) dev->ops->linear_silu_mul(dev, y, x, w, room);
     ace_scratch_release(dev, mark);

@@ -83,6 +83,8 @@ typedef struct ace_device_stats {
     size_t scratch_held;  /* memory behind the scratch: the most that was in use since the last ace_scratch_trim() */
     size_t total_peak;    /* highest of weights + scratch_held + fixed workspace since ace_device_reset_peak() */
     size_t workspace;     /* fixed per-thread workspace, allocated at opening */
+    size_t host_bytes;    /* scratch of the host in use now; 0 where the device's memory is the host's */
+    size_t host_peak;     /* highest since opening or the last ace_scratch_reserve() */
     double flops;         /* 2 x multiply-adds of products, attention and convolutions, since opening */
     double bytes_moved;   /* weights and activations read and written by operations, once each */
     double bytes_loaded;  /* weights made, since opening */
@@ -110,22 +112,29 @@ typedef struct ace_mat {
     int64_t rows, cols, stride; /* stride in elements, >= cols */
 } ace_mat;
 
-/* Makes room for exactly `bytes` of scratch (known from a run on the meter). Must be called with no scratch in use;
- * replaces the previous reservation. Exceeding the reservation is a sticky ACE_ERROR_INTERNAL. */
-bool ace_scratch_reserve(ace_device *dev, size_t bytes, ace_error *error);
+/* Makes room for exactly `bytes` of scratch, and `host` bytes of host memory for ace_scratch_host(), both known from a
+ * run on the meter (scratch_peak, host_peak). Must be called with no scratch in use; replaces the previous reservation.
+ * Exceeding the reservation is a sticky ACE_ERROR_INTERNAL. Where the device's memory is the host's, there is one stack
+ * for both, `host` is not looked at, and the meter counts all in scratch_peak. */
+bool ace_scratch_reserve(ace_device *dev, size_t bytes, size_t host, ace_error *error);
 
 /* Gives the memory above the top of the stack back, until it is needed again: between stages. */
 void ace_scratch_trim(ace_device *dev);
 
+/* The tops of both stacks; all zero: their bottoms. */
+typedef struct ace_mark {
+    size_t device, host;
+} ace_mark;
+
 /* A mark and everything above it back. */
-size_t ace_scratch_mark(const ace_device *dev);
-void ace_scratch_release(ace_device *dev, size_t mark);
+ace_mark ace_scratch_mark(const ace_device *dev);
+void ace_scratch_release(ace_device *dev, ace_mark mark);
 
 /* An uninitialised matrix on top of the stack, rows packed (stride = cols), start aligned to 64 bytes. */
 ace_mat ace_scratch(ace_device *dev, ace_dtype dtype, int64_t rows, int64_t cols);
 
-/* Host memory that lives and is counted like scratch (latents, noise, spool blocks): a matrix of F32 the host may
- * touch. On the meter `data` is NULL: host code must skip its arithmetic then. */
+/* Host memory that lives like scratch (latents, noise, spool blocks): floats that the host may touch, and only it. On
+ * the meter it is NULL: host code must skip its arithmetic then. */
 float *ace_scratch_host(ace_device *dev, int64_t count);
 
 /* Views, without copying. */

@@ -28,7 +28,7 @@ struct lm_session {
     lm_session_limits limits;
     int row_count;
     int64_t vocabulary, reused;
-    size_t mark;
+    ace_mark mark;
     qwen3_cache cache;
     lm_row rows[MAX_ROWS];
     ace_mat hidden;   /* F32 [rows][hidden]: the state after the last token that each row has read */

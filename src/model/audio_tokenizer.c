@@ -51,7 +51,7 @@ static void embed_groups(const audio_tokenizer *tokenizer, ace_mat x, ace_mat fr
 {
     static const int32_t zeros[BLOCK_CODES];
     ace_device *dev = tokenizer->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t window = tokenizer->config.pool_window;
     ace_mat projected = ace_scratch(dev, ace_device_act(dev), frames.rows, x.cols);
 
@@ -68,7 +68,7 @@ static void pool_groups(const audio_tokenizer *tokenizer, ace_mat z, ace_mat fra
 {
     ace_device *dev = tokenizer->weights.dev;
     const transformer_config *shape = &tokenizer->config.encoder;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t length = tokenizer->config.pool_window + 1;
     ace_mat x = ace_scratch(dev, ACE_F32, groups * length, shape->hidden);
     ace_mat pooled = ace_scratch(dev, ace_device_act(dev), groups, shape->hidden);
@@ -99,7 +99,7 @@ void audio_tokenizer_encode(const audio_tokenizer *tokenizer, int32_t *codes, co
 {
     ace_device *dev = tokenizer->weights.dev;
     const dit_config *config = &tokenizer->config;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t window = config->pool_window, channels = config->latent_channels;
     int64_t total = (frames + window - 1) / window, block = block_of(total);
     ace_mat frames_block = ace_scratch(dev, ace_device_act(dev), block * window, channels);
@@ -150,7 +150,7 @@ void audio_detokenizer_free(audio_detokenizer *detokenizer)
 static void expand_codes(const audio_detokenizer *detokenizer, ace_mat x, ace_mat values, int64_t groups)
 {
     ace_device *dev = detokenizer->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t window = detokenizer->config.pool_window;
     ace_mat quantised = ace_scratch(dev, ace_device_act(dev), groups, detokenizer->config.fsq_dim);
     ace_mat embedded = ace_scratch(dev, ACE_F32, groups, x.cols);
@@ -171,7 +171,7 @@ static void decode_groups(const audio_detokenizer *detokenizer, ace_mat frames, 
 {
     ace_device *dev = detokenizer->weights.dev;
     const transformer_config *shape = &detokenizer->config.encoder;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat x = ace_scratch(dev, ACE_F32, frames.rows, shape->hidden);
     ace_mat normed = ace_scratch(dev, ace_device_act(dev), frames.rows, shape->hidden);
 
@@ -201,7 +201,7 @@ void audio_detokenizer_decode(const audio_detokenizer *detokenizer, float *laten
     if (!codes_valid(detokenizer, codes, count)) return;
     ace_device *dev = detokenizer->weights.dev;
     const dit_config *config = &detokenizer->config;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t window = config->pool_window, channels = config->latent_channels, block = block_of(count);
     ace_mat values_block = ace_scratch(dev, ace_device_act(dev), block, config->fsq_count);
     ace_mat frames_block = ace_scratch(dev, ACE_F32, block * window, channels);

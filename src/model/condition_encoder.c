@@ -33,7 +33,7 @@ void condition_encoder_timbre(const condition_encoder *encoder, ace_mat y, const
     static const int32_t first_row = 0;
     ace_device *dev = encoder->weights.dev;
     const transformer_config *shape = &encoder->config.encoder;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t token = encoder->timbre_token ? 1 : 0;
 
     ace_mat x = ace_scratch(dev, ACE_F32, token + frames, shape->hidden);
@@ -52,7 +52,7 @@ static void encode_lyric(const condition_encoder *encoder, ace_mat y, ace_mat ly
 {
     ace_device *dev = encoder->weights.dev;
     const transformer_config *shape = &encoder->config.encoder;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat x = ace_scratch(dev, ACE_F32, lyric.rows, shape->hidden);
 
     ace_linear(dev, x, lyric, encoder->lyric_embed, &(ace_epilogue){.bias = encoder->lyric_bias});

@@ -240,7 +240,7 @@ static void embed_time(const dit *model, const dit_time_embedding *time, ace_mat
                        const float *timesteps)
 {
     ace_device *dev = model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
     ace_mat sinusoids = ace_scratch(dev, act, temb.rows, TIME_CHANNELS);
     ace_mat hidden = ace_scratch(dev, act, temb.rows, temb.cols);
@@ -262,7 +262,7 @@ dit_schedule dit_schedule_new(const dit *model, const float *timesteps, int64_t 
     dit_schedule schedule = {.count = count,
                              .temb = ace_scratch(dev, ACE_F32, count, hidden),
                              .modulation = ace_scratch(dev, ACE_F32, count, 6 * hidden)};
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat temb_r = ace_scratch(dev, ACE_F32, 1, hidden), modulation_r = ace_scratch(dev, ACE_F32, 1, 6 * hidden);
 
     embed_time(model, &model->time, schedule.temb, schedule.modulation, timesteps);
@@ -288,7 +288,7 @@ static void fill_condition(const dit *model, const dit_condition *condition, ace
 {
     const transformer_config *shape = &model->config.dit;
     ace_device *dev = model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat embedded = ace_scratch(dev, ace_device_act(dev), enc.rows, shape->hidden);
 
     ace_linear(dev, embedded, enc, model->condition_embedder, &(ace_epilogue){.bias = model->condition_bias});
@@ -319,7 +319,7 @@ dit_condition dit_null_condition_new(const dit *model)
     static const int32_t first_row = 0;
     ace_device *dev = model->weights.dev;
     dit_condition condition = condition_room(model, 1);
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat enc = ace_scratch(dev, ace_device_act(dev), 1, model->config.encoder.hidden);
 
     ace_embed(dev, enc, model->null_condition, &first_row, 1);
@@ -336,7 +336,7 @@ dit_context dit_context_new(const dit *model, const float *context, int64_t fram
     ace_device *dev = model->weights.dev;
     int64_t patch = config->patch_size, padded = (frames + patch - 1) / patch * patch;
     dit_context result = {frames, ace_scratch(dev, ace_device_act(dev), padded, config->in_channels)};
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     float *zeros = ace_scratch_host(dev, (padded - frames) * config->in_channels);
 
     ace_mat given = ace_cols(result.input, 0, config->in_channels - config->latent_channels);
@@ -380,7 +380,7 @@ static void cross_attend(const velocity_call *call, int layer_index, const dit_l
 {
     const transformer_config *shape = &call->model->config.dit;
     ace_device *dev = call->model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
     int64_t kv_width = transformer_kv_width(shape);
     ace_attention_shape heads = transformer_attention(shape, ACE_MASK_FULL, 0);
@@ -408,7 +408,7 @@ static void forward_layer(velocity_call *call, int layer_index, const dit_layer 
     const dit_config *config = &call->model->config;
     const transformer_config *shape = &config->dit;
     ace_device *dev = call->model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
 
     ace_mat sum = ace_scratch(dev, ACE_F32, 1, 6 * (int64_t)shape->hidden);
     ace_add_vector(dev, sum, modulation, layer->modulation);
@@ -431,7 +431,7 @@ static void unpatchify(const velocity_call *call, ace_mat x, ace_mat temb)
     const dit *model = call->model;
     const dit_config *config = &model->config;
     ace_device *dev = model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t hidden = config->dit.hidden, latent = config->latent_channels, patch = config->patch_size;
 
     ace_mat sum = ace_scratch(dev, ACE_F32, 1, 2 * hidden);
@@ -472,7 +472,7 @@ void dit_velocity(const dit *model, const dit_schedule *schedule, int64_t step, 
     if (!items_fit(model, schedule, step, items, count)) return;
     const transformer_config *shape = &model->config.dit;
     ace_device *dev = model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t patch = model->config.patch_size, tokens = (items[0].context->frames + patch - 1) / patch;
 
     ace_mat x = ace_scratch(dev, ACE_F32, count * tokens, shape->hidden);

@@ -97,7 +97,7 @@ static void forward_layer(ace_device *dev, const encoder_stack *stack, const enc
 
 void encoder_stack_forward(ace_device *dev, const encoder_stack *stack, ace_mat x, int64_t items, int64_t length)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     const transformer_config *shape = &stack->shape;
     attention_span span = {.items = items,
                            .length = length,

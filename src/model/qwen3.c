@@ -42,7 +42,7 @@ void qwen3_embed(const qwen3 *model, ace_mat y, const int32_t *ids, int64_t coun
 void qwen3_forward(const qwen3 *model, ace_mat y, const int32_t *ids, int64_t count)
 {
     ace_device *dev = model->weights.dev;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat x = ace_scratch(dev, ACE_F32, count, model->config.stack.hidden);
 
     qwen3_embed(model, x, ids, count);

@@ -25,7 +25,7 @@ static void rope_row(float *row, int64_t position, int head_dim, double theta)
 ace_mat rope_table(ace_device *dev, int64_t positions, int head_dim, double theta)
 {
     ace_mat table = ace_scratch(dev, ACE_F32, positions, head_dim);
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t block = positions < ROPE_ROWS ? positions : ROPE_ROWS;
     float *rows = ace_scratch_host(dev, block * head_dim);
 

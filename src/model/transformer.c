@@ -79,7 +79,7 @@ static void attend_all(const attending *a)
 void self_attention_forward(ace_device *dev, const self_attention *attention, const transformer_config *shape,
                             const transformer_branch *branch, ace_mat x, const attention_span *span)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
     int64_t q_width = transformer_q_width(shape), kv_width = transformer_kv_width(shape);
 
@@ -97,7 +97,7 @@ void self_attention_forward(ace_device *dev, const self_attention *attention, co
 void gated_mlp_forward(ace_device *dev, const gated_mlp *mlp, const transformer_config *shape,
                        const transformer_branch *branch, ace_mat x)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
     int64_t block = x.rows < MLP_ROWS ? x.rows : MLP_ROWS;
     ace_mat normed_block = ace_scratch(dev, act, block, x.cols);

@@ -277,7 +277,7 @@ bool vae_decode(const vae_decoder *decoder, int64_t frames, const vae_stream *st
     bool ok = true;
     for (int64_t first = 0; ok && first < frames; first += window) {
         int64_t end = window < frames - first ? first + window : frames;
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         ok = run_or_count(decoder, frames, (vae_span){first, end}, stream, &metered, error);
         ace_scratch_release(dev, mark);
     }

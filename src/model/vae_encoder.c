@@ -186,7 +186,7 @@ bool vae_encode(const vae_encoder *encoder, int64_t samples, vae_posterior poste
     bool ok = true;
     for (int64_t first = 0; ok && first < frames; first += window) {
         int64_t end = window < frames - first ? first + window : frames;
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         ok = run_window(encoder, samples, (vae_span){first, end}, cols, stream, error);
         ace_scratch_release(dev, mark);
     }

@@ -77,7 +77,7 @@ static bool run_job(const song_job *job, making *m, ace_error *error)
         return false;
     if (!planner_stays) planner_unload(engine->planner);
     pipeline_set_fit(p, &fit);
-    if (!ace_scratch_reserve(engine->dev, m->needs.scratch, error)) return false;
+    if (!ace_scratch_reserve(engine->dev, m->needs.scratch, m->needs.host, error)) return false;
     raise_peak(&result->planned_peak, m->needs.total_peak);
     pipeline_watch watch = {
         .user = m, .progress = on_progress, .audio = on_audio, .latents = m->latents ? on_latents : NULL};
@@ -88,7 +88,7 @@ static bool run_job(const song_job *job, making *m, ace_error *error)
         if (i != ACE_STAGE_PLAN) result->stages[i] = costs[i];
     }
     result->stages[ACE_STAGE_LOAD].seconds += planner_loading;
-    ace_scratch_reserve(engine->dev, 0, NULL);
+    ace_scratch_reserve(engine->dev, 0, 0, NULL);
     return ok;
 }
 

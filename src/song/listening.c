@@ -151,7 +151,7 @@ static bool window_done(void *context, int64_t done, int64_t total)
 
 static bool encode(run *r)
 {
-    size_t mark = ace_scratch_mark(r->dev);
+    ace_mark mark = ace_scratch_mark(r->dev);
     const vae_config *vae = &r->checkpoint->vae;
     int64_t window = r->l->window > 0 ? r->l->window : vae_encode_window(vae, ace_device_act(r->dev));
     r->tail_room = overlap(vae, r->samples, r->frames, window);
@@ -167,7 +167,7 @@ static bool encode(run *r)
 
 static bool tokenize(run *r)
 {
-    size_t mark = ace_scratch_mark(r->dev);
+    ace_mark mark = ace_scratch_mark(r->dev);
     int64_t window = r->checkpoint->dit.pool_window;
     float *silence = ace_scratch_host(r->dev, window * r->checkpoint->dit.latent_channels);
     bool ok = !silence || checkpoint_silence(r->checkpoint, 0, window, silence, r->error);
@@ -204,7 +204,7 @@ static bool run_on(listening *l, run *r, float *latents, listening_costs *costs)
     r->dev = l->dev;
     r->checkpoint = l->checkpoint;
     r->frames = listening_latents(l->checkpoint, r->samples);
-    size_t mark = ace_scratch_mark(l->dev);
+    ace_mark mark = ace_scratch_mark(l->dev);
     bool ok = load(r, &costs->load) && listen(r, latents, &costs->listen);
     ace_scratch_release(l->dev, mark);
     if (!ok) listening_unload(l);
@@ -244,6 +244,7 @@ bool listening_plan(const listening *l, int64_t frames, bool codes, listening_ne
         size_t loaded = costs.load.weight_bytes + costs.load.scratch_bytes;
         size_t peak = costs.listen.weight_bytes + costs.listen.scratch_bytes;
         needs->scratch = costs.listen.scratch_bytes;
+        needs->host = ace_device_get_stats(meter).host_peak;
         needs->total_peak = ace_device_get_stats(meter).workspace + (peak > loaded ? peak : loaded);
         needs->flops = costs.load.flops + costs.listen.flops;
         listening_unload(copy);

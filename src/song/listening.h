@@ -9,8 +9,8 @@
  *
  * The same code on the meter is the plan. Usual order:
  *
- *   audio_source_open();  listening_plan(l, info->frames, ...);  ace_scratch_reserve(dev, needs.scratch, ...);
- *   listening_run();  audio_source_close(); */
+ *   audio_source_open();  listening_plan(l, info->frames, ...);  ace_scratch_reserve(dev, needs.scratch, needs.host,
+ * ...); listening_run();  audio_source_close(); */
 #ifndef ACE_SONG_LISTENING_H
 #define ACE_SONG_LISTENING_H
 
@@ -69,7 +69,7 @@ bool listening_run(listening *l, audio_source *source, const listening_result *r
                    listening_costs *costs, ace_error *error);
 
 typedef struct listening_needs {
-    size_t scratch, total_peak; /* bytes */
+    size_t scratch, host, total_peak; /* bytes; host: for ace_scratch_reserve(), not in the peak */
     double flops;
 } listening_needs;
 

@@ -104,7 +104,7 @@ static void load(const measurement *m, qwen3_lm *model, ace_device *dev)
 }
 
 /* The working memory that a session will use. */
-static bool plan(measurement *m, size_t *bytes, ace_error *error)
+static bool plan(measurement *m, size_t *bytes, size_t *host, ace_error *error)
 {
     ace_device *meter = ace_meter_open(m->dev, error);
     if (!meter) return false;
@@ -114,6 +114,7 @@ static bool plan(measurement *m, size_t *bytes, ace_error *error)
     bool ok = session != NULL;
     ace_device_stats stats = ace_device_get_stats(meter);
     *bytes = stats.scratch_peak;
+    *host = stats.host_peak;
     m->speed->planned_peak = ace_device_get_stats(m->dev).workspace + stats.weight_bytes + stats.scratch_peak;
     lm_session_close(session);
     qwen3_lm_free(&model);
@@ -204,8 +205,8 @@ static void count_weights(const measurement *m)
 static bool measure(measurement *m, const qwen3_lm *model, ace_error *error)
 {
     ace_lm_speed *s = m->speed;
-    size_t scratch;
-    if (!plan(m, &scratch, error) || !ace_scratch_reserve(m->dev, scratch, error)) return false;
+    size_t scratch, host;
+    if (!plan(m, &scratch, &host, error) || !ace_scratch_reserve(m->dev, scratch, host, error)) return false;
     lm_session *session = lm_session_open(model, &m->limits, error);
     count_weights(m);
     /* the first call touches the memory for the first time */

@@ -111,7 +111,7 @@ static bool plan(const measurement *m, const ace_device *dev, const layer_storag
         ok = ace_device_ok(t->dev, error);
         *stats = ace_device_get_stats(t->dev);
         stats->weight_bytes = weights;
-        ace_scratch_release(t->dev, 0);
+        ace_scratch_release(t->dev, (ace_mark){0});
         dit_free(&t->model);
         ace_device_close(t->dev);
     }
@@ -148,7 +148,7 @@ static trial *open_trial(const measurement *m, ace_dtype precision, ace_weight_f
     }
     if (ok) {
         ace_device_set_limit(t->dev, m->engine->limit);
-        ok = ace_scratch_reserve(t->dev, stats.scratch_peak, error);
+        ok = ace_scratch_reserve(t->dev, stats.scratch_peak, stats.host_peak, error);
     }
     if (ok) dit_load(&t->model, t->dev, m->part, m->config, &t->storage);
     if (ok && ace_device_ok(t->dev, error)) return t;
@@ -190,7 +190,7 @@ static bool run_exact(const measurement *m, ace_quantization_effect *effect, ace
     }
     effect->song_cosine = 1;
     bool ok = ace_device_ok(t->dev, error);
-    ace_scratch_release(t->dev, 0);
+    ace_scratch_release(t->dev, (ace_mark){0});
     close_trial(t);
     return ok;
 }
@@ -214,7 +214,7 @@ static bool run_form(const measurement *m, ace_dtype precision, ace_weight_form 
         }
         effect->song_cosine = cosine(own, m->end, m->n);
         ok = ace_device_ok(t->dev, error);
-        ace_scratch_release(t->dev, 0);
+        ace_scratch_release(t->dev, (ace_mark){0});
     }
     close_trial(t);
     free(own);

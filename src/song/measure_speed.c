@@ -25,7 +25,7 @@ static bool read_ones(void *context, int64_t first, int64_t count, ace_dtype dty
 /* Seconds of the fastest of a few products. */
 static double fastest_product(ace_device *dev, const ace_weight *w, int64_t rows)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat x = ace_scratch(dev, ace_device_act(dev), rows, WIDTH), y = ace_scratch(dev, ACE_F32, rows, WIDTH);
     float *host = ace_scratch_host(dev, rows * WIDTH);
     for (int64_t i = 0; host && i < rows * WIDTH; i++) host[i] = 1;
@@ -45,9 +45,9 @@ bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error)
 {
     ace_device *dev = engine->dev;
     ace_weight_desc desc = {.kind = ACE_WEIGHT_PRODUCT, .name = "the measurement", .n = WIDTH, .k = WIDTH, .taps = 1};
-    size_t scratch = (size_t)ROWS * WIDTH * 3 * sizeof(float) + 1024;
+    size_t host = (size_t)ROWS * WIDTH * sizeof(float), scratch = 3 * host + 1024;
     *speed = (ace_speed){0};
-    if (!ace_scratch_reserve(dev, scratch, error)) return false;
+    if (!ace_scratch_reserve(dev, scratch, host, error)) return false;
     double weight_bytes = (double)ace_device_get_stats(dev).weight_bytes, loading = 0;
     ace_weight *w = NULL;
     for (int i = 0; i < RUNS; i++) {
@@ -62,7 +62,7 @@ bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error)
     ace_weight_free(dev, w);
     bool ok = ace_device_ok(dev, error);
     ace_device_clear(dev);
-    ace_scratch_reserve(dev, 0, NULL);
+    ace_scratch_reserve(dev, 0, 0, NULL);
     if (ok)
         *speed = (ace_speed){
             .flops = 2.0 * WIDTH * WIDTH * ROWS / many, .bytes = weight_bytes / one, .load = weight_bytes / loading};

@@ -98,7 +98,7 @@ typedef struct run {
     ace_device_stats before;
 
     int64_t channels;
-    size_t conditions;            /* mark: above it lies what conditions the song */
+    ace_mark conditions;          /* above it lies what conditions the song */
     float *latents;               /* [batch][frames][channels]; NULL on the meter, like all host memory below */
     int sources;                  /* distinct ones: one for all songs, or one for each */
     float *source[JOB_MAX_BATCH]; /* [frames][channels] each: decoded codes, or silence */
@@ -172,7 +172,7 @@ static void encode_condition(run *r, ace_mat enc, const job_tokens *caption)
     const dit_config *config = &p->checkpoint->dit;
     ace_dtype act = ace_device_act(r->dev);
     bool meter = ace_device_is_meter(r->dev);
-    size_t mark = ace_scratch_mark(r->dev);
+    ace_mark mark = ace_scratch_mark(r->dev);
 
     ace_mat text = ace_scratch(r->dev, act, caption->count, config->text_hidden);
     qwen3_forward(&p->text, text, meter ? NULL : caption->ids, caption->count);
@@ -208,7 +208,7 @@ static float *decode_source(run *r, const song_codes *list)
     int64_t whole = list->count * r->p->checkpoint->dit.pool_window;
     float *source = silent_latents(r, whole);
     if (list->count == 0) return source;
-    size_t mark = ace_scratch_mark(r->dev);
+    ace_mark mark = ace_scratch_mark(r->dev);
     float *latents = ace_scratch_host(r->dev, whole * r->channels);
     audio_detokenizer_decode(&r->p->detokenizer, latents, latents ? list->codes : NULL, list->count);
     if (latents) memcpy(source, latents, (size_t)(whole * r->channels) * sizeof *latents);
@@ -259,7 +259,7 @@ static bool condition(run *r)
  * where layers are streamed, that may be the peak.) */
 typedef struct metered_call {
     bool known, uncond;
-    size_t used, held;
+    size_t used, held, host;
     double flops, bytes_moved, bytes_loaded;
 } metered_call;
 
@@ -268,7 +268,7 @@ typedef struct diffusion {
     metered_call metered;
     dit_schedule schedule;
     dit_condition null_condition; /* length 0 without guidance */
-    size_t mark;                  /* above this on the stack lies what depends on the condition */
+    ace_mark mark;                /* above this on the stack lies what depends on the condition */
     dit_condition condition;
     dit_context contexts[JOB_MAX_BATCH]; /* of each source */
 } diffusion;
@@ -299,7 +299,9 @@ static bool repeat_call(const diffusion *d, bool uncond)
 {
     const metered_call *m = &d->metered;
     ace_device_stats now = ace_device_get_stats(d->r->dev);
-    if (!m->known || m->uncond != uncond || m->used != now.scratch_bytes || m->held != now.scratch_held) return false;
+    if (!m->known || m->uncond != uncond || m->used != now.scratch_bytes || m->held != now.scratch_held ||
+        m->host != now.host_bytes)
+        return false;
     ace_meter_repeat(d->r->dev, m->flops, m->bytes_moved);
     ace_meter_repeat_loading(d->r->dev, m->bytes_loaded);
     return true;
@@ -312,6 +314,7 @@ static void remember_call(diffusion *d, bool uncond, const ace_device_stats *bef
                                 .uncond = uncond,
                                 .used = before->scratch_bytes,
                                 .held = before->scratch_held,
+                                .host = before->host_bytes,
                                 .flops = after.flops - before->flops,
                                 .bytes_moved = after.bytes_moved - before->bytes_moved,
                                 .bytes_loaded = after.bytes_loaded - before->bytes_loaded};
@@ -361,7 +364,8 @@ static const float *sources(run *r)
 static bool diffuse(run *r)
 {
     const song_job *job = r->job;
-    size_t mark = ace_scratch_mark(r->dev), floats = 0;
+    ace_mark mark = ace_scratch_mark(r->dev);
+    size_t floats = 0;
     begin(r, ACE_STAGE_DIFFUSION, job->schedule.steps);
     load_dit(r->p);
     if (!sampler_floats(&job->sampler, job->batch, job->frames, &floats, r->error)) return false;
@@ -446,7 +450,7 @@ bool pipeline_run(pipeline *p, const song_job *job, const pipeline_watch *watch,
              .costs = costs ? costs : unread,
              .error = error,
              .channels = p->checkpoint->dit.latent_channels};
-    size_t mark = ace_scratch_mark(p->dev);
+    ace_mark mark = ace_scratch_mark(p->dev);
     bool ok = load(&r);
     if (ok) r.latents = ace_scratch_host(p->dev, job->batch * job->frames * r.channels);
     r.conditions = ace_scratch_mark(p->dev);
@@ -474,6 +478,7 @@ bool pipeline_plan(const pipeline *p, const song_job *job, pipeline_needs *needs
             if (stage->scratch_bytes > needs->scratch) needs->scratch = stage->scratch_bytes;
             if (stage->peak_bytes > needs->total_peak) needs->total_peak = stage->peak_bytes;
         }
+        needs->host = ace_device_get_stats(meter).host_peak;
         pipeline_unload(copy);
     }
     free(copy);

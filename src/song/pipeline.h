@@ -61,7 +61,7 @@ bool pipeline_run(pipeline *p, const song_job *job, const pipeline_watch *watch,
                   ace_error *error);
 
 typedef struct pipeline_needs {
-    size_t scratch, total_peak;             /* bytes */
+    size_t scratch, host, total_peak;       /* bytes; host: for ace_scratch_reserve(), not in the peak */
     ace_stage_cost stages[ACE_STAGE_COUNT]; /* seconds are not known */
     double total_flops;
 } pipeline_needs;

@@ -36,7 +36,7 @@ struct planner {
     } stored[CONFIG_MAX_LAYERS + 1][2]; /* with so many layers streamed; with rows fetched */
     struct {
         lm_session_limits limits; /* rows 0: not asked yet */
-        size_t scratch;
+        size_t scratch, host;
     } sessions[SESSIONS];
     int next_session;
 
@@ -213,18 +213,21 @@ static bool plan_weights(planner *p, const planner_setup *setup, ace_error *erro
 }
 
 /* The scratch of a session, which does not depend on how the weights are stored. */
-static bool plan_scratch(planner *p, const lm_session_limits *limits, size_t *scratch, ace_error *error)
+static bool plan_scratch(planner *p, const lm_session_limits *limits, planner_needs *needs, ace_error *error)
 {
     metered m;
     planner_setup everything = {.limits = *limits};
     for (int i = 0; i < SESSIONS; i++) {
-        *scratch = p->sessions[i].scratch;
+        needs->scratch = p->sessions[i].scratch;
+        needs->host = p->sessions[i].host;
         if (p->sessions[i].limits.rows > 0 && same_limits(&p->sessions[i].limits, limits)) return true;
     }
     bool ok = open_metered(&m, p, &everything, error);
     if (ok) {
         int here = p->next_session;
-        *scratch = p->sessions[here].scratch = ace_device_get_stats(m.meter).scratch_peak;
+        ace_device_stats stats = ace_device_get_stats(m.meter);
+        needs->scratch = p->sessions[here].scratch = stats.scratch_peak;
+        needs->host = p->sessions[here].host = stats.host_peak;
         p->sessions[here].limits = *limits;
         p->next_session = (here + 1) % SESSIONS;
     }
@@ -234,13 +237,11 @@ static bool plan_scratch(planner *p, const lm_session_limits *limits, size_t *sc
 
 bool planner_plan(planner *p, const planner_setup *setup, planner_needs *needs, ace_error *error)
 {
-    size_t scratch = 0;
     *needs = (planner_needs){0};
-    if (!plan_weights(p, setup, error) || !plan_scratch(p, &setup->limits, &scratch, error)) return false;
-    *needs = (planner_needs){.weights = p->stored[setup->streamed][setup->fetches].weights,
-                             .passing = p->stored[setup->streamed][setup->fetches].passing,
-                             .scratch = scratch,
-                             .cache = cache_bytes(p, &setup->limits)};
+    if (!plan_weights(p, setup, error) || !plan_scratch(p, &setup->limits, needs, error)) return false;
+    needs->weights = p->stored[setup->streamed][setup->fetches].weights;
+    needs->passing = p->stored[setup->streamed][setup->fetches].passing;
+    needs->cache = cache_bytes(p, &setup->limits);
     return true;
 }
 
@@ -314,7 +315,8 @@ static bool take_memory(planner *p, const planner_setup *setup, ace_error *error
 {
     planner_needs needs;
     if (p->setup.streamed != setup->streamed || p->setup.fetches != setup->fetches) planner_unload(p);
-    if (!planner_plan(p, setup, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, error)) return false;
+    if (!planner_plan(p, setup, &needs, error) || !ace_scratch_reserve(p->dev, needs.scratch, needs.host, error))
+        return false;
     if (!p->loaded) {
         size_t others = ace_device_get_stats(p->dev).weight_bytes;
         load_weights(p, setup, p->dev, &p->model);
@@ -378,7 +380,7 @@ void planner_end(planner *p, ace_stage_cost costs[ACE_STAGE_COUNT])
     p->session = NULL;
     /* half-loaded weights are of no use to the next run */
     if (!ace_device_ok(p->dev, NULL)) planner_unload(p);
-    ace_scratch_reserve(p->dev, 0, NULL);
+    ace_scratch_reserve(p->dev, 0, 0, NULL);
     ace_device_clear(p->dev);
 }
 

@@ -62,6 +62,7 @@ typedef struct planner_needs {
     size_t weights; /* that stay */
     size_t passing; /* what is streamed and fetched, at its largest */
     size_t scratch;
+    size_t host;  /* of the host's memory, beside these: for ace_scratch_reserve() */
     size_t cache; /* of the scratch: keys and values */
 } planner_needs;
 

@@ -91,7 +91,7 @@ static bool product_is_exact(ace_device *dev, float *host)
     int64_t k = INPUTS;
     ace_weight_desc desc = {.kind = ACE_WEIGHT_PRODUCT, .name = "self test", .n = OUTPUTS, .k = k, .taps = 1};
     ace_weight *w = ace_weight_new(dev, &desc, read_digits, &k);
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat x = ace_scratch(dev, ace_device_act(dev), ROWS, k), y = ace_scratch(dev, ACE_F32, ROWS, OUTPUTS);
     for (int64_t i = 0; i < ROWS * k; i++) host[i] = digit(i + 1000);
     ace_upload(dev, x, host);
@@ -113,7 +113,7 @@ static bool convolution_is_exact(ace_device *dev, float *host)
     int64_t k = TAPS * CHANNELS;
     ace_weight_desc desc = {.kind = ACE_WEIGHT_PRODUCT, .name = "self test", .n = OUTPUTS, .k = k, .taps = TAPS};
     ace_weight *w = ace_weight_new(dev, &desc, read_digits, &k);
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat x = ace_scratch(dev, ace_device_act(dev), ROWS, CHANNELS), y = ace_scratch(dev, ACE_F32, ROWS, OUTPUTS);
     for (int64_t i = 0; i < ROWS * CHANNELS; i++) host[i] = digit(i + 2000);
     ace_upload(dev, x, host);
@@ -138,7 +138,7 @@ static bool convolution_is_exact(ace_device *dev, float *host)
 /* Queries of zero attend to all keys alike: the answer is the mean of 64 whole numbers, exact in binary. */
 static bool attention_is_exact(ace_device *dev, float *host)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
     ace_mat q = ace_scratch(dev, act, ROWS, HEAD), k = ace_scratch(dev, act, KEYS, HEAD),
             v = ace_scratch(dev, act, KEYS, HEAD);
@@ -175,7 +175,7 @@ static void check_arithmetic(report *r, ace_isa isa, const char *isa_name, ace_d
         return;
     }
     float *host = ace_calloc((size_t)ROWS * INPUTS, sizeof *host, "the self test", &error);
-    bool ok = host && ace_scratch_reserve(dev, 1 << 20, &error);
+    bool ok = host && ace_scratch_reserve(dev, 1 << 20, 0, &error);
     bool product = ok && product_is_exact(dev, host), conv = ok && convolution_is_exact(dev, host);
     bool attention = ok && attention_is_exact(dev, host);
     ace_device_ok(dev, &error);

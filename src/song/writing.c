@@ -160,9 +160,10 @@ static bool listen_to(call *c, listening *ears, audio_source *source, int64_t fr
     ace_device *dev = c->engine->dev;
     listening_needs needs;
     listening_watch watch = {.user = c, .progress = on_listening};
-    bool ok = listening_plan(ears, frames, true, &needs, error) && ace_scratch_reserve(dev, needs.scratch, error) &&
+    bool ok = listening_plan(ears, frames, true, &needs, error) &&
+              ace_scratch_reserve(dev, needs.scratch, needs.host, error) &&
               listening_run(ears, source, result, &watch, NULL, error);
-    ace_scratch_reserve(dev, 0, NULL);
+    ace_scratch_reserve(dev, 0, 0, NULL);
     return ok;
 }
 

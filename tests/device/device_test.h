@@ -59,7 +59,7 @@ static inline ace_device *open_device(const config *c, int threads, size_t scrat
         skip();
     }
     if (!dev) fail_msg("%s", error.message);
-    assert_true(ace_scratch_reserve(dev, scratch, &error));
+    assert_true(ace_scratch_reserve(dev, scratch, 0, &error));
     return dev;
 }
 

@@ -124,7 +124,7 @@ static void compare(const config *c, const operands *x, const ace_attention_shap
 static void check_attention(const config *c, ace_device *dev, random_state *r, const ace_attention_shape *s,
                             int64_t queries, int64_t keys, float range)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     operands x = make_operands(dev, r, s, queries, keys, range);
     ace_attention(dev, x.o.mat, x.q.mat, x.k.mat, x.v.mat, s);
     fetch(dev, &x.o);
@@ -184,7 +184,7 @@ static void huge_scores(void **state)
 static void attend_rows(ace_device *dev, const operands *x, const ace_attention_shape *s, int64_t first, int64_t count,
                         int64_t keys, float *host)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat o = ace_scratch(dev, ace_device_act(dev), count, x->q.mat.cols);
     ace_attention(dev, o, ace_rows(x->q.mat, first, count), ace_rows(x->k.mat, 0, keys), ace_rows(x->v.mat, 0, keys),
                   s);
@@ -209,7 +209,7 @@ static void compare_rows_alone(ace_device *dev, random_state *r, int dim, float 
     float *part = must(malloc(sizeof(float) * (size_t)(ROWS * width)));
     for (int mask = ACE_MASK_FULL; mask <= ACE_MASK_CAUSAL; mask++) {
         ace_attention_shape s = {HEADS, 2, dim, 0.2f, (ace_attention_mask)mask, 70};
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         operands x = make_operands(dev, r, &s, ROWS, ROWS, range);
         scale_values(dev, &x, values);
         attend_rows(dev, &x, &s, 0, ROWS, ROWS, whole);

@@ -116,7 +116,7 @@ static void play(ace_device *dev, float *host)
     ace_conv1d(dev, y, x, w.w, &(ace_conv){.stride = 1, .dilation = 1, .padding = 3},
                &(ace_epilogue){.bias = vector.w, .snake = &snake, .act = a});
     ace_linear(dev, y, a, square.w, &(ace_epilogue){.silu = true, .residual = y, .gate = ace_rows(y, 0, 1)});
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat o = ace_scratch(dev, act, 40, 96), f = ace_scratch(dev, act, 40, 50), z = ace_scratch(dev, ACE_F32, 40, 96);
     ace_scratch_host(dev, 77);
     ace_attention_shape shape = {4, 4, 24, 0.2f, ACE_MASK_BAND, 5};
@@ -132,7 +132,7 @@ static void play(ace_device *dev, float *host)
     ace_upload(dev, z, host);
     ace_scratch_release(dev, mark);
     ace_download(dev, host, y);
-    ace_scratch_release(dev, 0);
+    ace_scratch_release(dev, (ace_mark){0});
     drop_weight(dev, &table);
     drop_weight(dev, &head);
     drop_weight(dev, &vector);
@@ -152,7 +152,7 @@ static void the_meter_counts_the_same(void **state)
     ace_device_stats planned = ace_device_get_stats(meter);
     /* exactly what the meter says is enough, and not a byte less */
     float host[40 * 96] = {0};
-    assert_true(ace_scratch_reserve(dev, planned.scratch_peak, &error));
+    assert_true(ace_scratch_reserve(dev, planned.scratch_peak, 0, &error));
     play(dev, host);
     ace_device_stats measured = ace_device_get_stats(dev);
     assert_int_equal(planned.scratch_peak, measured.scratch_peak);
@@ -164,7 +164,7 @@ static void the_meter_counts_the_same(void **state)
     assert_true(planned.flops > 0 && planned.flops == measured.flops);
     assert_true(planned.bytes_moved > 0 && planned.bytes_moved == measured.bytes_moved);
 
-    assert_true(ace_scratch_reserve(dev, planned.scratch_peak - 64, &error));
+    assert_true(ace_scratch_reserve(dev, planned.scratch_peak - 64, 0, &error));
     ace_scratch(dev, ACE_F32, 1, (int64_t)planned.scratch_peak / 4);
     assert_false(ace_device_ok(dev, &error));
     assert_int_equal(error.status, ACE_ERROR_INTERNAL);
@@ -209,7 +209,7 @@ static void no_memory_at_any_point(void **state)
     ace_weight_free(dev, w);
     ace_fault_arm(1);
     ace_error error = {0};
-    assert_false(ace_scratch_reserve(dev, 1000, &error));
+    assert_false(ace_scratch_reserve(dev, 1000, 0, &error));
     ace_fault_arm(0);
     assert_int_equal(error.status, ACE_ERROR_MEMORY);
     ace_device_close(dev);

@@ -38,7 +38,7 @@ static void logits(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {11};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         head_case c = random_head(&r, round);
         host_weight table = make_weight(dev, &r, ACE_WEIGHT_TABLE, c.n, c.k, 1, -1, 1);
         fenced x = fence(dev, &r, ACE_F32, c.rows, c.k, -1, 1), y = fence(dev, &r, ACE_F32, c.rows, c.count, 0, 0);
@@ -92,7 +92,7 @@ static void a_few_rows_of_a_product_are_those_of_many(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {13};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         int64_t k = random_int(&r, 1, 900), n = random_int(&r, 1, 200);
         host_weight w = make_weight(dev, &r, ACE_WEIGHT_PRODUCT, n, k, 1, -1, 1);
         host_weight gated = make_weight(dev, &r, ACE_WEIGHT_GATED, 2 * n, k, 1, -1, 1);

@@ -34,7 +34,7 @@ static void pairs_of_an_attention_are_counted_exactly(void **state)
                                                  .mask = (ace_attention_mask)mask,
                                                  .radius = radii[r]};
                     if (mask == ACE_MASK_CAUSAL && lengths[k] < lengths[q]) continue;
-                    size_t mark = ace_scratch_mark(meter);
+                    ace_mark mark = ace_scratch_mark(meter);
                     ace_mat o = ace_scratch(meter, ACE_F32, lengths[q], 2 * WIDTH),
                             query = ace_scratch(meter, ACE_F32, lengths[q], 2 * WIDTH),
                             keys = ace_scratch(meter, ACE_F32, lengths[k], WIDTH);

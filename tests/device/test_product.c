@@ -7,7 +7,7 @@ enum { SCRATCH = 64 << 20 };
 static void check_product(ace_device *dev, random_state *r, int64_t rows, int64_t x_rows, int64_t channels, int64_t n,
                           int taps, const ace_conv *conv, unsigned bits)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     int64_t k = channels * taps;
     host_weight w = make_weight(dev, r, ACE_WEIGHT_PRODUCT, n, k, taps, -1, 1);
     fenced x = fence(dev, r, ace_device_act(dev), x_rows, channels, -1, 1);
@@ -139,7 +139,7 @@ static void gated_product(void **state)
     ace_dtype act = ace_device_act(dev);
     random_state r = {5};
     for (int i = 0; i < 25; i++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         int64_t m = random_int(&r, 1, 30), k = random_int(&r, 1, 300), f = random_int(&r, 1, 70);
         host_weight w = make_weight(dev, &r, ACE_WEIGHT_GATED, 2 * f, k, 1, -1, 1);
         fenced x = fence(dev, &r, act, m, k, -1, 1), y = fence(dev, &r, act, m, f, 0, 0);
@@ -245,7 +245,7 @@ static void drop_layer(ace_device *dev, layer *l)
 static void convolve(ace_device *dev, const layer *l, int64_t first, int64_t count, int64_t x_first, int64_t x_count,
                      float *host)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat y = ace_scratch(dev, ACE_F32, count, l->cols), act = ace_scratch(dev, ACE_F32, count, l->cols);
     ace_snake_weights snake = {l->alpha.w, l->inv_beta.w};
     ace_conv conv = {x_first, first, 1, 3, 3 * (l->taps / 2)};
@@ -258,7 +258,7 @@ static void convolve(ace_device *dev, const layer *l, int64_t first, int64_t cou
 
 static void gate(ace_device *dev, const layer *l, int64_t first, int64_t count, float *host)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat y = ace_scratch(dev, ace_device_act(dev), count, l->cols);
     ace_linear_silu_mul(dev, y, ace_rows(l->x.mat, first, count), l->gated.w);
     ace_download(dev, host, y);

@@ -106,7 +106,7 @@ static void keep_int8(quantised *q)
 /* What int4 keeps is seen by multiplying unit vectors, which is exact. */
 static void keep_int4(ace_device *dev, quantised *q)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     float *unit = must(calloc((size_t)(q->k * q->k), sizeof *unit)),
           *y = must(malloc(sizeof *y * (size_t)(q->k * q->n)));
     ace_mat x = ace_scratch(dev, ace_device_act(dev), q->k, q->k), out = ace_scratch(dev, ACE_F32, q->k, q->n);
@@ -213,7 +213,7 @@ static double expected_sum(const quantised *q, const float *x, int64_t n, double
 static void check_linear(ace_device *dev, random_state *r, const struct form_case *form, int64_t rows, int64_t k,
                          int64_t n, unsigned bits)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     k = fitting_k(form, k);
     quantised q = make_quantised(dev, r, form, n, k, false);
     fenced x = fence(dev, r, ace_device_act(dev), rows, k, -1, 1);
@@ -275,7 +275,7 @@ static void gated_products(void **state)
     ace_dtype act = ace_device_act(dev);
     random_state r = {23};
     for (int round = 0; round < 8 * FORMS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         const struct form_case *form = &forms[round % FORMS];
         int64_t rows = random_int(&r, 1, 40), k = fitting_k(form, random_int(&r, 1, 300)), f = random_int(&r, 1, 70);
         quantised q = make_quantised(dev, &r, form, 2 * f, k, true);
@@ -363,7 +363,7 @@ static void four_bits(void **state)
 static void multiply_rows(ace_device *dev, const quantised *w, const quantised *gated, ace_mat x, float *linear,
                           float *gates)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat y = ace_scratch(dev, ACE_F32, x.rows, w->n),
             g = ace_scratch(dev, ace_device_act(dev), x.rows, gated->n / 2);
     ace_linear(dev, y, x, w->w, NULL);
@@ -417,7 +417,7 @@ static void largest_integers(void **state)
     static const int64_t lengths[] = {12288, 65536};
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     for (int l = 0; l < 2; l++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         int64_t k = lengths[l];
         quantised q = {.form = &forms[0], .n = COLS, .k = k, .values = must(malloc(sizeof(float) * COLS * (size_t)k))};
         float *x = must(malloc(sizeof(float) * ROWS * (size_t)k)), y[ROWS * COLS];
@@ -453,7 +453,7 @@ static void hostile_rows(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {26};
     for (int f = 0; f < FORMS; f++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         bool int8 = forms[f].form == ACE_FORM_INT8;
         quantised q = make_quantised(dev, &r, &forms[f], COLS, K, false);
         float x[ROWS * K], y[ROWS * COLS];
@@ -553,7 +553,7 @@ static void misuse_is_refused(void **state)
 
 static ace_device_stats run_layer(ace_device *dev, quantised *w, quantised *gated, int64_t rows)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_weight *a = new_weight(dev, w, false), *b = new_weight(dev, gated, true);
     ace_mat x = ace_scratch(dev, ace_device_act(dev), rows, w->k), y = ace_scratch(dev, ACE_F32, rows, w->n);
     ace_mat g = ace_scratch(dev, ace_device_act(dev), rows, gated->n / 2);
@@ -563,7 +563,7 @@ static ace_device_stats run_layer(ace_device *dev, quantised *w, quantised *gate
     ace_linear_silu_mul(dev, g, x, b);
     check_ok(dev);
     ace_device_stats stats = ace_device_get_stats(dev);
-    assert_int_equal(stats.scratch_bytes, ace_scratch_mark(dev));
+    assert_int_equal(stats.scratch_bytes, ace_scratch_mark(dev).device);
     ace_weight_free(dev, a);
     ace_weight_free(dev, b);
     ace_scratch_release(dev, mark);
@@ -616,7 +616,7 @@ static void quality(void **state)
     static const double least[2] = {0.9999, 0.996};
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     for (int f = 0; f < 2; f++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         random_state r = {29};
         quantised q = {.form = &forms[f], .n = COLS, .k = K, .values = must(malloc(sizeof(float) * COLS * K))};
         float *x = must(malloc(sizeof(float) * ROWS * K)), y[ROWS * COLS];

@@ -21,7 +21,7 @@ static void norm(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {1};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         shape s = random_shape(dev, &r);
         if (round == 0) s = (shape){3, 5000, ACE_F32};
         host_weight w = make_weight(dev, &r, ACE_WEIGHT_VECTOR, s.cols, 1, 1, -2, 2);
@@ -57,7 +57,7 @@ static void head_norm_and_rope(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {2};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         int64_t d = 2 * random_int(&r, 1, 70), heads = random_int(&r, 1, 5), rows = random_int(&r, 1, 30);
         int64_t first = random_int(&r, 0, 9), cols = heads * d, half = d / 2;
         ace_dtype type = (round & 2) ? ACE_F32 : ace_device_act(dev);
@@ -96,7 +96,7 @@ static void snake_and_silu(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {3};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         shape s = random_shape(dev, &r);
         host_weight alpha = make_weight(dev, &r, ACE_WEIGHT_VECTOR, s.cols, 1, 1, 0.1f, 20);
         host_weight inv_beta = make_weight(dev, &r, ACE_WEIGHT_VECTOR, s.cols, 1, 1, 0.1f, 9);
@@ -131,7 +131,7 @@ static void copies_and_sums(void **state)
     ace_dtype act = ace_device_act(dev);
     random_state r = {4};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         shape s = random_shape(dev, &r);
         fenced x = fence(dev, &r, (round & 1) ? ACE_F32 : act, s.rows, s.cols, -3, 3);
         fenced y = fence(dev, &r, s.to, s.rows, s.cols, 0, 0);
@@ -170,7 +170,7 @@ static void embeddings(void **state)
     ace_device *dev = open_device(*state, 2, SCRATCH, NULL);
     random_state r = {5};
     for (int round = 0; round < ROUNDS; round++) {
-        size_t mark = ace_scratch_mark(dev);
+        ace_mark mark = ace_scratch_mark(dev);
         shape s = random_shape(dev, &r);
         int64_t n = random_int(&r, 1, 50);
         host_weight table = make_weight(dev, &r, ACE_WEIGHT_TABLE, n, s.cols, 1, -1, 1);
@@ -262,7 +262,7 @@ static void silu_sweep(void **state)
 /* sin(z)^2 alone: x is so small against alpha = 2^100 that it does not show in x + sin(alpha x)^2. */
 static double sine_error(ace_device *dev, const float *z, int64_t rows, int64_t cols)
 {
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     host_weight alpha = {.n = cols, .k = 1}, one = alpha;
     float *in = must(malloc(sizeof(float) * (size_t)(rows * cols))),
           *out = must(malloc(sizeof(float) * (size_t)(rows * cols)));

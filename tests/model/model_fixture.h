@@ -117,18 +117,20 @@ static inline void run_planned(bench *b, forward_function *forward, void *contex
 {
     ace_error error = {0};
     ace_device_reset_peak(b->meter);
+    ace_scratch_reserve(b->meter, 0, 0, NULL);
     forward(context, b->meter, 1);
     assert_device_ok(b->meter);
     assert_int_equal(ace_device_get_stats(b->meter).scratch_bytes, 0);
-    size_t planned = ace_device_get_stats(b->meter).scratch_peak;
+    size_t planned = ace_device_get_stats(b->meter).scratch_peak, host = ace_device_get_stats(b->meter).host_peak;
     assert_true(planned > 0);
 
-    if (!ace_scratch_reserve(b->dev, planned, &error)) fail_msg("%s", error.message);
+    if (!ace_scratch_reserve(b->dev, planned, host, &error)) fail_msg("%s", error.message);
     ace_device_reset_peak(b->dev);
     forward(context, b->dev, 0);
     assert_device_ok(b->dev);
     assert_int_equal(ace_device_get_stats(b->dev).scratch_bytes, 0);
     assert_int_equal(ace_device_get_stats(b->dev).scratch_peak, planned);
+    assert_int_equal(ace_device_get_stats(b->dev).host_peak, host);
 }
 
 /* ---- comparing --------------------------------------------------------------------------------------------------- */

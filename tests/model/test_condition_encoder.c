@@ -19,7 +19,7 @@ static void forward(void *context, ace_device *dev, int which)
 {
     condition_run *run = context;
     const condition_encoder *encoder = &run->encoders[which];
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat enc = ace_scratch(dev, run->enc_dtype, ENC_ROWS, run->hidden);
     ace_mat timbre = ace_scratch(dev, ACE_F32, REFERENCES, run->hidden);
     for (int i = 0; i < REFERENCES; i++)

@@ -90,7 +90,7 @@ static void forward(void *context, ace_device *dev, int which)
 {
     dit_run *run = context;
     const dit *model = &run->models[which];
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     dit_condition conditions[MAX_ITEMS];
     dit_item items[MAX_ITEMS];
     float *given = noise(CONTEXT_SEED, run->frames * run->given), *x[MAX_ITEMS] = {0};
@@ -246,14 +246,14 @@ static void steps_do_not_leave_traces(void **state)
     ace_device *dev = run.bench.dev;
     int64_t count = SHORT * run.latent;
     float *given = noise(CONTEXT_SEED, SHORT * run.given), *x = noise(X_SEED, count), *other = noise(99, count);
-    assert_true(ace_scratch_reserve(dev, 8 << 20, &error));
+    assert_true(ace_scratch_reserve(dev, 8 << 20, 0, &error));
     dit_schedule schedule = dit_schedule_new(model, timesteps, TIMESTEPS);
     dit_context context = dit_context_new(model, given, SHORT);
     dit_condition condition = new_condition(&run, dev, model, ENC_ROWS);
     dit_velocity(model, &schedule, 0, &(dit_item){&context, &condition, other, run.velocity[1]}, 1, NULL);
     dit_velocity(model, &schedule, 1, &(dit_item){&context, &condition, x, run.velocity[1]}, 1, NULL);
     assert_device_ok(dev);
-    ace_scratch_release(dev, 0);
+    ace_scratch_release(dev, (ace_mark){0});
     run_planned(&run.bench, forward, &run);
     assert_same_bytes(run.velocity[0], run.velocity[1], count);
     free(given);
@@ -269,7 +269,7 @@ static void a_step_outside_the_schedule_is_an_error(void **state)
     (void)state;
     ace_error error = {0};
     dit_run run = open_run("turbo", ACE_F32, 1);
-    assert_true(ace_scratch_reserve(run.bench.dev, 8 << 20, &error));
+    assert_true(ace_scratch_reserve(run.bench.dev, 8 << 20, 0, &error));
     for (run.step = -1; run.step <= TIMESTEPS; run.step += TIMESTEPS + 1) {
         forward(&run, run.bench.dev, 0);
         assert_device_failed(run.bench.dev, ACE_ERROR_INTERNAL, "step outside the schedule");

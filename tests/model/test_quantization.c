@@ -50,7 +50,7 @@ static void forward(void *context, ace_device *dev, int which)
 {
     form_run *run = context;
     const dit *model = &run->models[which];
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     float *given = noise(CONTEXT_SEED, FRAMES * run->given), *x = noise(X_SEED, FRAMES * run->latent);
     float *rows = noise(ENC_SEED, ENC_ROWS * run->encoder_hidden);
     dit_schedule schedule = dit_schedule_new(model, which ? NULL : timesteps, TIMESTEPS);

@@ -17,7 +17,7 @@ typedef struct text_run {
 static void forward(void *context, ace_device *dev, int which)
 {
     text_run *run = context;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     ace_mat y = ace_scratch(dev, ACE_F32, run->tokens, run->hidden);
     qwen3_forward(&run->models[which], y, which ? NULL : run->ids, run->tokens);
     ace_download(dev, run->states, y);
@@ -114,7 +114,7 @@ static void a_token_beyond_the_vocabulary_is_an_error(void **state)
     (void)state;
     ace_error error = {0};
     text_run run = open_run(ACE_F32, 1);
-    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, &error));
+    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 0, &error));
     const int32_t bad[] = {run.bench.checkpoint->text_encoder.vocab_size, -1, INT32_MAX, INT32_MIN};
     for (int i = 0; i < 4; i++) {
         run.ids[7] = bad[i];

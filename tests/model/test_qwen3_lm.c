@@ -26,7 +26,7 @@ static void read_in_pieces(const reading *r, int which)
 {
     ace_device *dev = device_of(r->lm, which);
     int64_t hidden = r->lm->config.stack.hidden, vocabulary = r->lm->config.vocab_size, row = 0;
-    size_t mark = ace_scratch_mark(dev);
+    ace_mark mark = ace_scratch_mark(dev);
     qwen3_cache cache = qwen3_cache_new(model_of(r->lm, which), r->count, r->count, r->count);
     ace_mat state = ace_scratch(dev, ACE_F32, 1, hidden), logits = ace_scratch(dev, ACE_F32, 1, vocabulary);
     qwen3_sequence sequence = {.capacity = r->count};
@@ -48,7 +48,7 @@ static void read_planned(reading *r)
     read_in_pieces(r, 1);
     assert_device_ok(r->lm->meter);
     size_t planned = ace_device_get_stats(r->lm->meter).scratch_peak;
-    assert_true(ace_scratch_reserve(r->lm->dev, planned, &error));
+    assert_true(ace_scratch_reserve(r->lm->dev, planned, 0, &error));
     ace_device_reset_peak(r->lm->dev);
     read_in_pieces(r, 0);
     assert_device_ok(r->lm->dev);
@@ -149,7 +149,7 @@ static void chosen_rows_of_the_head_are_those_of_the_whole(void **state)
     enum { CHOSEN = 7, FIRST = 41, RANGE = 133, ROWS = 5 };
     static const int32_t chosen[CHOSEN] = {0, 1, 17, 100, 101, 254, 255};
     int64_t hidden = lm.config.stack.hidden, vocabulary = lm.config.vocab_size;
-    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, &error));
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 0, &error));
     float *values = noise(3, ROWS * hidden), *whole = new_floats(ROWS * vocabulary), *part = new_floats(ROWS * RANGE);
     ace_mat x = ace_scratch(lm.dev, ACE_F32, ROWS, hidden), y = ace_scratch(lm.dev, ACE_F32, ROWS, vocabulary);
     ace_mat some = ace_scratch(lm.dev, ACE_F32, ROWS, CHOSEN), range = ace_scratch(lm.dev, ACE_F32, ROWS, RANGE);
@@ -165,7 +165,7 @@ static void chosen_rows_of_the_head_are_those_of_the_whole(void **state)
     ace_download(lm.dev, part, range);
     for (int m = 0; m < ROWS; m++) assert_same_bytes(part + m * RANGE, whole + m * vocabulary + FIRST, RANGE);
     assert_device_ok(lm.dev);
-    ace_scratch_release(lm.dev, 0);
+    ace_scratch_release(lm.dev, (ace_mark){0});
     free(values);
     free(whole);
     free(part);
@@ -218,7 +218,7 @@ static void storage_does_not_change_a_bit(void **state)
                 assert_int_equal(peaks[0], peaks[1]);
                 for (int64_t at = 0; at < all - prompt + 1; at++)
                     assert_same_bytes(logits + at * vocabulary, plain + at * vocabulary, vocabulary);
-                assert_true(ace_scratch_reserve(lm.dev, 0, &error));
+                assert_true(ace_scratch_reserve(lm.dev, 0, 0, &error));
             }
             free(ids);
             free(plain);
@@ -239,7 +239,7 @@ static void fetched_rows_are_the_kept_ones(void **state)
     qwen3_lm_load(&part, lm.dev, lm.part, &lm.config, &(qwen3_lm_storage){.first_row = 100, .rows = 50});
     assert_device_ok(lm.dev);
     int64_t hidden = lm.config.stack.hidden;
-    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, &error));
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 0, &error));
     float *values = noise(3, ROWS * hidden), *whole = new_floats(ROWS * CHOSEN), *fetched = new_floats(ROWS * CHOSEN);
     float *rows = new_floats(CHOSEN * hidden), *again = new_floats(CHOSEN * hidden);
     ace_mat x = ace_scratch(lm.dev, ACE_F32, ROWS, hidden), y = ace_scratch(lm.dev, ACE_F32, ROWS, CHOSEN);
@@ -261,7 +261,7 @@ static void fetched_rows_are_the_kept_ones(void **state)
     ace_download(lm.dev, again, e);
     assert_same_bytes(again, rows, CHOSEN * hidden);
     assert_device_ok(lm.dev);
-    ace_scratch_release(lm.dev, 0);
+    ace_scratch_release(lm.dev, (ace_mark){0});
     qwen3_lm_free(&part);
     qwen3_lm_load(&part, lm.dev, lm.part, &lm.config, &(qwen3_lm_storage){.first_row = 1, .rows = 256});
     assert_device_failed(lm.dev, ACE_ERROR_INTERNAL, "beyond the end");
@@ -280,7 +280,7 @@ static void a_full_sequence_is_an_error(void **state)
     ace_error error = {0};
     tiny_lm lm = open_tiny_lm(names[0], &(ace_cpu_options){.precision = ACE_F32, .threads = 1});
     const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, &error));
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 0, &error));
     qwen3_cache cache = qwen3_cache_new(&lm.model, 8, 16, 16);
     ace_mat y = ace_scratch(lm.dev, ACE_F32, 1, lm.config.stack.hidden);
     qwen3_sequence sequence = {.capacity = 8};
@@ -293,7 +293,7 @@ static void a_full_sequence_is_an_error(void **state)
     sequence = (qwen3_sequence){.capacity = 8};
     qwen3_lm_extend(&lm.model, &cache, y, (const int32_t[]){1, 100000}, &(qwen3_span){&sequence, 2}, 1);
     assert_device_failed(lm.dev, ACE_ERROR_MODEL, "vocabulary");
-    ace_scratch_release(lm.dev, 0);
+    ace_scratch_release(lm.dev, (ace_mark){0});
     close_tiny_lm(&lm);
 }
 

@@ -201,7 +201,7 @@ static inline float *run_codec(const codec *c, const float *input, int64_t lengt
 {
     ace_error error = {0};
     size_t planned = planned_scratch(c, length, window);
-    if (!ace_scratch_reserve(c->dev, planned, &error)) fail_msg("%s", error.message);
+    if (!ace_scratch_reserve(c->dev, planned, 0, &error)) fail_msg("%s", error.message);
     ace_device_reset_peak(c->dev);
     collector k = {.cols = output_cols(c), .total = output_rows(c, length)};
     k.rows = malloc((size_t)(k.total * k.cols) * sizeof *k.rows);

@@ -169,7 +169,7 @@ static heard hear(ears *e, audio_source *source)
     heard h = new_heard(e, source);
     listening_needs needs;
     if (!listening_plan(&e->listening, audio_source_describe(source)->frames, true, &needs, &error) ||
-        !ace_scratch_reserve(e->dev, needs.scratch, &error))
+        !ace_scratch_reserve(e->dev, needs.scratch, needs.host, &error))
         fail_msg("%s", error.message);
     bool fresh = e->listening.encoder == NULL;
     listening_result result = {.latents = h.latents, .codes = h.codes};
@@ -453,7 +453,7 @@ static void silence_is_an_error_or_the_silence_latent(void **state)
     listening_needs needs;
     error = (ace_error){0};
     assert_true(listening_plan(&e->listening, 48000, true, &needs, &error));
-    assert_true(ace_scratch_reserve(e->dev, needs.scratch, &error));
+    assert_true(ace_scratch_reserve(e->dev, needs.scratch, needs.host, &error));
     result.silence_allowed = true;
     if (!listening_run(&e->listening, source, &result, NULL, NULL, &error)) fail_msg("%s", error.message);
     float *silence = malloc(25 * CHANNELS * sizeof *silence);
@@ -477,7 +477,7 @@ static bool whole_journey(ears *e, ace_error *error)
     listening_result result = {.latents = h.latents, .codes = h.codes};
     listening_needs needs;
     bool ok = listening_plan(&e->listening, audio_source_describe(source)->frames, true, &needs, error) &&
-              ace_scratch_reserve(e->dev, needs.scratch, error) &&
+              ace_scratch_reserve(e->dev, needs.scratch, needs.host, error) &&
               listening_run(&e->listening, source, &result, NULL, NULL, error);
     free_heard(&h);
     audio_source_close(source);
@@ -574,7 +574,7 @@ static void less_scratch_than_planned_is_an_error(void **state)
     heard h = new_heard(e, source);
     listening_result result = {.latents = h.latents, .codes = h.codes};
     assert_true(listening_plan(&e->listening, audio_source_describe(source)->frames, true, &needs, &error));
-    assert_true(ace_scratch_reserve(e->dev, needs.scratch - 64, &error));
+    assert_true(ace_scratch_reserve(e->dev, needs.scratch - 64, needs.host, &error));
     assert_false(listening_run(&e->listening, source, &result, NULL, NULL, &error));
     assert_int_equal(error.status, ACE_ERROR_INTERNAL);
     free_heard(&h);
@@ -639,7 +639,7 @@ static void a_stop_is_heard_within_a_second(void **state)
         stopper s = {.ears = e};
         listening_watch watch = {.user = &s, .progress = by_thread ? NULL : stop_now};
         assert_true(listening_plan(&e->listening, audio_source_describe(source)->frames, true, &needs, &error));
-        assert_true(ace_scratch_reserve(e->dev, needs.scratch, &error));
+        assert_true(ace_scratch_reserve(e->dev, needs.scratch, needs.host, &error));
         if (by_thread) assert_int_equal(pthread_create(&thread, NULL, stop_soon, &s), 0);
         assert_false(listening_run(&e->listening, source, &result, &watch, NULL, &error));
         double now = ace_clock();

@@ -52,7 +52,7 @@ static void *cpu_alloc(ace_device *dev, size_t bytes, const char *what, ace_erro
     return ace_alloc_aligned(bytes, ACE_SCRATCH_ALIGN, what, error);
 }
 
-static void cpu_discard(ace_device *dev, void *data, size_t bytes)
+static void cpu_scratch_discard(ace_device *dev, void *data, size_t bytes)
 {
     (void)dev;
     uintptr_t first = ((uintptr_t)data + PAGE - 1) / PAGE * PAGE, end = ((uintptr_t)data + bytes) / PAGE * PAGE;
@@ -80,9 +80,11 @@ static const ace_backend_ops cpu_ops = {
     .weight_bytes = cpu_weight_bytes,
     .weight_pack = cpu_weight_pack,
     .product_scratch = cpu_product_scratch,
-    .discard = cpu_discard,
     .alloc = cpu_alloc,
     .free = cpu_free,
+    .scratch_reserve = cpu_alloc,
+    .scratch_discard = cpu_scratch_discard,
+    .scratch_free = cpu_free,
     .upload = cpu_upload,
     .download = cpu_download,
     .conv1d = cpu_conv1d,

@@ -32,10 +32,11 @@ ace_device *ace_meter_open(const ace_device *like, ace_error *error)
     dev->ops = &meter_ops;
     snprintf(dev->name, sizeof dev->name, "meter for %.80s", like->name);
     dev->meter = true;
+    dev->apart = like->apart;
     dev->act = like->act;
     dev->near_bytes = like->near_bytes;
     dev->stats.workspace = like->stats.workspace;
-    dev->scratch_limit = SIZE_MAX;
+    dev->scratch_limit = dev->host_limit = SIZE_MAX;
     dev->backend = (void *)(uintptr_t)like;
     return dev;
 }
