@@ -615,6 +615,7 @@ extern "C" __attribute__((visibility("default"))) const gpu *acestep_gpu(void)
                                   graph_free,
                                   gpu_kernel_product_room,
                                   product,
+                                  gpu_kernel_attention_room,
                                   attention,
                                   rms_norm,
                                   head_norm_rope,

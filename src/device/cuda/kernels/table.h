@@ -10,6 +10,7 @@ extern "C" {
 
 size_t gpu_kernel_product_room(const gpu_weight *w, gpu_type x, const int capability[2], int64_t rows);
 int gpu_kernel_product(gpu_stream *s, const gpu_product *p);
+size_t gpu_kernel_attention_room(const gpu_attention *a);
 int gpu_kernel_attention(gpu_stream *s, const gpu_attention *a);
 int gpu_kernel_rms_norm(gpu_stream *s, const gpu_norm *n);
 int gpu_kernel_head_norm_rope(gpu_stream *s, const gpu_head_norm *n);
