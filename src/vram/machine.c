@@ -96,9 +96,11 @@ static bool conclude(ace_machine *machine, const ace_machine_options *options, a
     if (machine->has_card &&
         !basis_of(machine, options->tier, detect_gib(card->total), LIMITS_CARD, &machine->card, error))
         return false;
-    /* no version computes on a card yet: what holds now is the CPU's, or what a person asked to pretend */
+    /* what holds is what a person asked to pretend, or that of the device that computes */
     if (machine->simulated.active)
         ok = basis_of(machine, options->tier, machine->simulated.gib, LIMITS_SIMULATED, &machine->basis, error);
+    else if (machine->has_card && machine->computes)
+        ok = basis_of(machine, options->tier, detect_gib(card->total), LIMITS_CARD, &machine->basis, error);
     else
         ok = basis_of(machine, machine->has_card ? NULL : options->tier, detect_gib(host), LIMITS_CPU, &machine->basis,
                       error);
@@ -122,6 +124,7 @@ static bool choose_devices(ace_machine *machine, const ace_machine_options *opti
         for (int i = 0; i < MAPPING_PARTS; i++) machine->parts[i] = machine->device;
     else
         ok = ok && mapping_resolve(&mapping, &machine->detected, machine->parts, error);
+    machine->wish = mapping.form == MAPPING_AUTO ? wish.word : DEVICE_CUDA;
     /* the tier is that of the device which runs the diffusion transformer */
     if (ok && mapping.form != MAPPING_AUTO) machine->device = machine->parts[MAPPING_DIT];
     return ok;
@@ -143,9 +146,13 @@ static bool open_at(ace_machine *machine, const ace_machine_options *options, co
     machine->simulated = simulate_read(places->variable, options->vram);
     for (int i = 0; i < machine->simulated.count; i++) warn(machine, machine->simulated.warnings[i]);
     machine->variable = places->variable;
-    if (!choose_devices(machine, options, places, error) || !conclude(machine, options, error)) return false;
+    machine_find_cards(machine, places);
+    if (!choose_devices(machine, options, places, error)) return false;
+    machine_consult_plugin(machine);
+    if (!conclude(machine, options, error)) return false;
     /* a card's tier advises nobody whose songs the CPU computes */
-    if (machine->settings.warning[0] && !machine->has_card) warn(machine, machine->settings.warning);
+    if (machine->settings.warning[0] && (!machine->has_card || machine->computes))
+        warn(machine, machine->settings.warning);
     return true;
 }
 
@@ -180,6 +187,7 @@ ace_machine *ace_machine_open(const ace_machine_options *options, ace_error *err
 void ace_machine_close(ace_machine *machine)
 {
     if (!machine) return;
+    cuda_plugin_close(&machine->plugin);
     tiers_free(machine->table);
     free(machine);
 }

@@ -79,10 +79,12 @@ bool device_parse(const char *text, device_wish *wish, ace_error *error)
     return true;
 }
 
-/* A usable card that may be computed on. */
+/* A card that may be computed on: of compute capability 7.5 or newer, or one that does not say. */
 static bool usable(const detect_device *device)
 {
-    return device->kind == DETECT_NVIDIA && device->problem == DETECT_FINE && device->total_known;
+    int capability = device->capability[0] * 10 + device->capability[1];
+    return device->kind == DETECT_NVIDIA && device->problem == DETECT_FINE && device->total_known &&
+           (capability == 0 || capability >= 75);
 }
 
 /* The usable card with most free memory, `except` left out; -1 if there is none. A card that does not say what is free

@@ -186,6 +186,7 @@ static json_t *device_map(builder *b, const ace_machine *machine)
 char *report_json(const ace_machine *machine, texts_language language, ace_error *error)
 {
     builder b = {false};
+    ace_text note = {0};
     json_t *root = json_object(), *devices = json_array(), *warnings = json_array();
     const limits_basis *shown = machine->has_card ? &machine->card : &machine->basis;
     for (int i = 0; i < machine->detected.count; i++)
@@ -195,8 +196,13 @@ char *report_json(const ace_machine *machine, texts_language language, ace_error
     put(&b, root, "devices", devices);
     put_text(&b, root, "driver_problem", problem_word(machine->detected.driver_problem));
     put_text(&b, root, "device", machine->detected.devices[machine->device].id);
-    put_text(&b, root, "computes_on", "cpu");
-    put_text(&b, root, "note", texts_get(language, TEXT_ON_CPU));
+    report_computing(machine, language, &note);
+    put_text(&b, root, "computes_on", machine->computes ? machine->detected.devices[machine->device].id : "cpu");
+    put_text(&b, root, "note", note.data);
+    put_text(&b, root, "card_unused", machine->unused[0] ? machine->unused : NULL);
+    put_text(&b, root, "plugin", machine->plugin.gpu ? machine->plugin.path : NULL);
+    b.failed = b.failed || note.failed;
+    ace_text_free(&note);
     put(&b, root, "device_map", device_map(&b, machine));
     put(&b, root, "simulated", simulated(&b, &machine->simulated));
     put_text(&b, root, "profile", machine->profile->name);

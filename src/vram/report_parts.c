@@ -83,6 +83,15 @@ report_phrase report_lm_share(const tier *t, texts_language language)
     return phrase(&text);
 }
 
+void report_computing(const ace_machine *machine, texts_language language, ace_text *out)
+{
+    const detect_device *d = &machine->detected.devices[machine->device];
+    if (machine->computes)
+        texts_add(out, language, TEXT_ON_CARD, d->id, d->name, NULL);
+    else
+        texts_add(out, language, TEXT_ON_CPU, NULL);
+}
+
 void report_problem(const detect_device *device, texts_language language, ace_text *out)
 {
     texts_add(out, language, TEXT_PROBLEM + device->problem, device->detail, NULL);

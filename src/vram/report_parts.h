@@ -17,6 +17,9 @@ report_phrase report_duration(int seconds, texts_language language);            
 report_phrase report_lm_models(const tier *t, texts_language language);                           /* "0.6B, 1.7B" */
 report_phrase report_lm_share(const tier *t, texts_language language);                            /* "0.6B: 3 GB" */
 
+/* Which device computes. */
+void report_computing(const ace_machine *machine, texts_language language, ace_text *out);
+
 /* The sentence for a device's problem. */
 void report_problem(const detect_device *device, texts_language language, ace_text *out);
 

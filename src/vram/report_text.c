@@ -167,8 +167,15 @@ void report_text(const ace_machine *machine, texts_language language, ace_text *
     const detect_device *card = &machine->detected.devices[machine->device];
     devices(machine, language, out);
     line(out);
-    texts_add(out, language, TEXT_ON_CPU, NULL);
+    report_computing(machine, language, out);
     line(out);
+    if (machine->unused[0]) {
+        ace_text_format(out, "  %s\n", machine->unused);
+    } else if (machine->plugin.gpu) {
+        ace_text_add(out, "  ");
+        texts_add(out, language, TEXT_PLUGIN, machine->plugin.path, NULL);
+        line(out);
+    }
     if (machine->simulated.active) {
         char variable[64];
         snprintf(variable, sizeof variable, "%s=%s", machine->simulated.variable, machine->simulated.value);
@@ -183,6 +190,10 @@ void report_text(const ace_machine *machine, texts_language language, ace_text *
     line(out);
     if (basis->source == LIMITS_CPU)
         texts_add(out, language, TEXT_LIMITS_CPU, report_gib(basis->gib).s, NULL);
+    else if (basis->source == LIMITS_CARD)
+        texts_add(out, language, TEXT_LIMITS_CARD, card->id, report_gib(basis->gib).s,
+                  report_tier_name(basis->tier, language).s, report_range(machine->profile, basis->tier, language).s,
+                  NULL);
     else
         texts_add(out, language, TEXT_LIMITS_SIMULATED, report_number(basis->gib).s,
                   report_tier_name(basis->tier, language).s, report_range(machine->profile, basis->tier, language).s,
@@ -194,7 +205,7 @@ void report_text(const ace_machine *machine, texts_language language, ace_text *
         texts_add(out, language, TEXT_PLAN_DECIDES, NULL);
         line(out);
     }
-    if (machine->has_card) {
+    if (machine->has_card && !machine->computes) {
         line(out);
         texts_add(out, language, TEXT_CARD_TIER, card->id, report_gib(machine->card.gib).s,
                   report_tier_name(machine->card.tier, language).s,

@@ -29,9 +29,12 @@ typedef enum texts_key {
     TEXT_PROBLEM_LAST = TEXT_PROBLEM + 14,
     /* what holds */
     TEXT_ON_CPU,
+    TEXT_ON_CARD,          /* device, name */
+    TEXT_PLUGIN,           /* path */
     TEXT_SIMULATED,        /* GB, variable */
     TEXT_LIMITS_CPU,       /* GB */
     TEXT_LIMITS_SIMULATED, /* GB, tier, range */
+    TEXT_LIMITS_CARD,      /* device, GB, tier, range */
     TEXT_CARD_TIER,        /* device, GB, tier, range */
     TEXT_CHOSEN_TIER,      /* tier */
     TEXT_PROFILE,

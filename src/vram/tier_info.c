@@ -39,8 +39,9 @@ bool ace_machine_tier_of(const ace_machine *machine, double gib, ace_tier *resul
 
 bool ace_machine_memory(const ace_machine *machine, size_t *total, size_t *available)
 {
-    const detect_device *cpu = detect_cpu(&machine->detected);
-    *total = cpu->total_known ? (size_t)cpu->total : 0;
-    *available = cpu->free_known ? (size_t)cpu->free : *total;
+    const detect_device *d =
+        machine->computes ? &machine->detected.devices[machine->device] : detect_cpu(&machine->detected);
+    *total = d->total_known ? (size_t)d->total : 0;
+    *available = d->free_known ? (size_t)d->free : *total;
     return *total > 0;
 }

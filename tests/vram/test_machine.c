@@ -62,9 +62,11 @@ static void S_01_the_card_and_its_tier_are_known_without_a_model(void **state)
     assert_true(machine->card.gib > 11.9 && machine->card.gib < 11.92); /* the report stays with the truth */
     char *text = report(machine, ACE_REPORT_TEXT, "en");
     has(text, "cuda:0  NVIDIA Fake 12G: 11.9 GB, 8.0 GB free");
-    has(text, "What the tier of cuda:0 (11.9 GB) will be: Tier 5 (from 12 GB to below 16 GB)");
+    has(text, "The tier of cuda:0 (11.9 GB), were it used: Tier 5 (from 12 GB to below 16 GB)");
     has(text, "used by pid 4712 (2.9 GB)");
     has(text, "computed on the CPU");
+    has(text,
+        "NVIDIA Fake 12G (cuda:0) is not used: the plug-in for NVIDIA GPUs (libacestep-cuda.so) is not installed");
     assert_string_equal(fake_warnings, "");
     free(text);
     ace_machine_close(machine);

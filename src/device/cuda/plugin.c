@@ -53,9 +53,8 @@ static bool beside_library(char path[4096])
     return try_folder(folder, "acestep", path) || try_folder(folder, "", path);
 }
 
-static bool find(char path[4096], ace_error *error)
+static bool find(const char *named, char path[4096], ace_error *error)
 {
-    const char *named = secure_getenv(VARIABLE);
     if (named && *named) {
         if (strlen(named) >= 4096)
             return ace_fail(error, ACE_ERROR_DEVICE, "the path in " VARIABLE " is longer than any path can be");
@@ -159,10 +158,10 @@ static const gpu *functions_of(void *library, const char *path, ace_error *error
     return NULL;
 }
 
-bool cuda_plugin_open(cuda_plugin *plugin, ace_error *error)
+bool cuda_plugin_open(cuda_plugin *plugin, const char *named, ace_error *error)
 {
     if (plugin->gpu) return true;
-    if (!find(plugin->path, error) || !check_file(plugin->path, error)) return false;
+    if (!find(named, plugin->path, error) || !check_file(plugin->path, error)) return false;
     plugin->library = dlopen(plugin->path, RTLD_NOW | RTLD_LOCAL);
     if (!plugin->library) {
         const char *why = dlerror();
@@ -187,7 +186,6 @@ bool cuda_plugin_start(cuda_plugin *plugin, ace_error *error)
 {
     int code = 0;
     char driver[300];
-    if (!cuda_plugin_open(plugin, error)) return false;
     plugin->started = true; /* whatever comes of it */
     if (plugin->devices == 0) code = plugin->gpu->count(&plugin->devices);
     if (code != 0 || plugin->devices < 0) plugin->devices = 0;
@@ -196,6 +194,28 @@ bool cuda_plugin_start(cuda_plugin *plugin, ace_error *error)
     driver_problem(driver);
     return ace_fail(error, ACE_ERROR_DEVICE, "no NVIDIA GPU can be used: %.600s%s", message ? message : "unknown error",
                     driver);
+}
+
+bool cuda_plugin_look(const cuda_plugin *plugin, int device, cuda_card *card, ace_error *error)
+{
+    gpu_context *context = NULL;
+    gpu_properties properties = {0};
+    *card = (cuda_card){0};
+    int code = plugin->gpu->open(device, &context, &properties);
+    if (code == 0) {
+        code = plugin->gpu->memory(context, &card->free, &card->total);
+        plugin->gpu->close(context);
+    }
+    if (code != 0) {
+        const char *message = plugin->gpu->message(code);
+        return ace_fail(error, ACE_ERROR_DEVICE, "the GPU cuda:%d cannot be opened: %.600s", device,
+                        message ? message : "unknown error");
+    }
+    snprintf(card->name, sizeof card->name, "%.*s", (int)sizeof properties.name - 1, properties.name);
+    snprintf(card->driver, sizeof card->driver, "%.*s", (int)sizeof properties.driver - 1, properties.driver);
+    card->capability[0] = properties.capability[0];
+    card->capability[1] = properties.capability[1];
+    return true;
 }
 
 void cuda_plugin_close(cuda_plugin *plugin)
