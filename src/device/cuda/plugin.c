@@ -93,7 +93,8 @@ static const char *outer_problem(const uint8_t *data, size_t size)
     if (header.e_ident[EI_CLASS] != ELFCLASS64 || header.e_ident[EI_DATA] != ELFDATA2LSB || header.e_type != ET_DYN ||
         (MACHINE != EM_NONE && header.e_machine != MACHINE))
         return "it is no shared library for this kind of computer";
-    if (header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum == 0 || header.e_phnum > PARTS) return cut;
+    if (header.e_phoff != sizeof header || header.e_phentsize != sizeof(Elf64_Phdr) || header.e_phnum > PARTS)
+        return cut;
     bool dynamic = false, loads = false;
     for (size_t i = 0; i < header.e_phnum; i++) {
         Elf64_Phdr part;
