@@ -71,6 +71,8 @@ bool cpu_packing_fail(cpu_packing *p, const ace_error *error);
  * packing has failed. */
 size_t cpu_quantised_panel_bytes(const ace_weight_desc *desc);
 int64_t cpu_quantised_most_k(const ace_weight_desc *desc); /* of a weight that this program can make */
+/* Whether no block of a row of BLOCKS has an infinite scale or one that is no number. */
+bool cpu_scales_are_finite(const ace_weight_desc *desc, const uint8_t *row);
 bool cpu_quantise_panel(cpu_packing *p, const cpu_backend *cpu, const ace_weight_desc *desc, int64_t panel, void *data,
                         int worker);
 

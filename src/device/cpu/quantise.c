@@ -55,7 +55,7 @@ static bool is_finite_half(const uint8_t *half)
     return (half[1] & 0x7c) != 0x7c;
 }
 
-static bool scales_are_finite(const ace_weight_desc *d, const uint8_t *row)
+bool cpu_scales_are_finite(const ace_weight_desc *d, const uint8_t *row)
 {
     bool two = d->blocks == ACE_Q4_K || d->blocks == ACE_Q5_K;
     int64_t size = (int64_t)ace_dtype_block_bytes(d->blocks), at = d->blocks == ACE_Q6_K ? 208 : 0;
@@ -70,7 +70,7 @@ static bool wait_for_blocks(making *m, int64_t first, int64_t count, int64_t col
     uint8_t *rows = m->waiting + column * m->stride;
     if (!cpu_packing_read(m->p, first, count, m->desc->blocks, rows)) return false;
     for (int64_t i = 0; i < count; i++)
-        if (!scales_are_finite(m->desc, rows + i * m->stride)) return refuse(m, first + i, "has an infinite scale");
+        if (!cpu_scales_are_finite(m->desc, rows + i * m->stride)) return refuse(m, first + i, "has an infinite scale");
     return true;
 }
 

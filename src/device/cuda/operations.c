@@ -1,0 +1,198 @@
+/* operations.c - the operations of device.h as calls of kernels. */
+#include "device/cuda/state.h"
+
+/* ---- operands ------------------------------------------------------------------------------------------------ */
+
+gpu_mat cuda_mat_of(ace_mat m)
+{
+    if (m.rows == 0) return (gpu_mat){0};
+    return (gpu_mat){m.data, m.rows, m.cols, m.stride, m.dtype == ACE_BF16 ? GPU_BF16 : GPU_F32};
+}
+
+/* Notes that the operation which is queued next uses the weight. */
+static const void *use(ace_device *dev, const ace_weight *w)
+{
+    if (!w) return NULL;
+    ((ace_weight *)(uintptr_t)w)->used = cuda_of(dev)->queued + 1; /* no part of its value */
+    return w->data;
+}
+
+static gpu_mat table_of(ace_device *dev, const ace_weight *w)
+{
+    return (gpu_mat){(void *)(uintptr_t)use(dev, w), w->desc.n, w->desc.k, w->desc.k,
+                     w->dtype == ACE_BF16 ? GPU_BF16 : GPU_F32};
+}
+
+/* The row of a matrix that may be absent. */
+static const float *row_of(ace_mat m)
+{
+    return m.rows ? m.data : NULL;
+}
+
+/* ---- products ------------------------------------------------------------------------------------------------ */
+
+size_t cuda_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows)
+{
+    const cuda_backend *c = cuda_of(dev);
+    gpu_weight w = cuda_weight_of(dev, desc, NULL);
+    return c->gpu->product_room(&w, dev->act == ACE_BF16 ? GPU_BF16 : GPU_F32, c->properties.capability, rows);
+}
+
+void cuda_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
+                 const ace_epilogue *e, void *room)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    gpu_product p = {.y = cuda_mat_of(y),
+                     .x = cuda_mat_of(x),
+                     .w = cuda_weight_of(dev, &w->desc, use(dev, w)),
+                     .rows = y.rows ? y.rows : e->act.rows,
+                     .x_first = conv->x_first,
+                     .out_first = conv->out_first,
+                     .stride = conv->stride,
+                     .dilation = conv->dilation,
+                     .padding = conv->padding,
+                     .bias = use(dev, e->bias),
+                     .silu = e->silu,
+                     .gate = row_of(e->gate),
+                     .residual = cuda_mat_of(e->residual),
+                     .room = room};
+    if (e->snake) {
+        p.alpha = use(dev, e->snake->alpha);
+        p.inv_beta = use(dev, e->snake->inv_beta);
+        p.act = cuda_mat_of(e->act);
+    }
+    cuda_queued(dev, c->gpu->product(c->compute, &p), "in a product");
+}
+
+void cuda_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, void *room)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    gpu_product p = {.y = cuda_mat_of(y),
+                     .x = cuda_mat_of(x),
+                     .w = cuda_weight_of(dev, &w->desc, use(dev, w)),
+                     .rows = y.rows,
+                     .stride = 1,
+                     .dilation = 1,
+                     .room = room};
+    cuda_queued(dev, c->gpu->product(c->compute, &p), "in a gated product");
+}
+
+/* ---- attention ----------------------------------------------------------------------------------------------- */
+
+/* A few queries of many keys are faster with room for partial results. One query of a language model has it: 32 heads
+ * of 128, and as many keys as a planner reads. */
+void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)
+{
+    static const gpu_mask masks[] = {
+        [ACE_MASK_FULL] = GPU_MASK_FULL, [ACE_MASK_BAND] = GPU_MASK_BAND, [ACE_MASK_CAUSAL] = GPU_MASK_CAUSAL};
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    gpu_attention a = {.o = cuda_mat_of(o),
+                       .q = cuda_mat_of(q),
+                       .k = cuda_mat_of(k),
+                       .v = cuda_mat_of(v),
+                       .heads = s->heads,
+                       .kv_heads = s->kv_heads,
+                       .head_dim = s->head_dim,
+                       .scale = s->scale,
+                       .mask = masks[s->mask],
+                       .radius = s->radius};
+    if (c->gpu->attention_room(&a) <= CUDA_TRANSIT) a.room = c->transit;
+    cuda_queued(dev, c->gpu->attention(c->compute, &a), "in attention");
+}
+
+/* ---- rows ---------------------------------------------------------------------------------------------------- */
+
+void cuda_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    const float *alpha = use(dev, snake->alpha), *inv_beta = use(dev, snake->inv_beta);
+    cuda_queued(dev, c->gpu->snake(c->compute, cuda_mat_of(y), cuda_mat_of(x), alpha, inv_beta), "in a snake");
+}
+
+void cuda_rms_norm(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, float eps, ace_mat scale, ace_mat shift)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    gpu_norm n = {.y = cuda_mat_of(y),
+                  .x = cuda_mat_of(x),
+                  .w = use(dev, w),
+                  .eps = eps,
+                  .scale = row_of(scale),
+                  .shift = row_of(shift)};
+    cuda_queued(dev, c->gpu->rms_norm(c->compute, &n), "in a norm");
+}
+
+void cuda_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weight *w, float eps, ace_mat rope,
+                         int64_t first_position)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    gpu_head_norm n = {.x = cuda_mat_of(x),
+                       .head_dim = head_dim,
+                       .w = use(dev, w),
+                       .eps = eps,
+                       .rope = cuda_mat_of(rope),
+                       .first_position = first_position};
+    cuda_queued(dev, c->gpu->head_norm_rope(c->compute, &n), "in a norm of heads");
+}
+
+void cuda_copy(ace_device *dev, ace_mat y, ace_mat x)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (cuda_begin(dev)) cuda_queued(dev, c->gpu->copy(c->compute, cuda_mat_of(y), cuda_mat_of(x)), "in a copy");
+}
+
+/* The one operation that may get the values of a weight as a matrix. */
+void cuda_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    c->loose_used = c->queued + 1;
+    cuda_queued(dev, c->gpu->add(c->compute, cuda_mat_of(y), cuda_mat_of(a), cuda_mat_of(b)), "in a sum");
+}
+
+void cuda_silu(ace_device *dev, ace_mat y, ace_mat x)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (cuda_begin(dev)) cuda_queued(dev, c->gpu->silu(c->compute, cuda_mat_of(y), cuda_mat_of(x)), "in a silu");
+}
+
+/* ---- tables -------------------------------------------------------------------------------------------------- */
+
+/* Numbers [first, ...) of `ids`, as many as fit into a call. */
+static void take_ids(gpu_embedding *e, const int32_t *ids, int64_t first, int64_t count)
+{
+    e->count = (int)(count - first < GPU_IDS ? count - first : GPU_IDS);
+    e->has_ids = 1;
+    memcpy(e->ids, ids + first, (size_t)e->count * sizeof *ids);
+}
+
+void cuda_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count)
+{
+    cuda_backend *c = cuda_of(dev);
+    gpu_embedding e = {0};
+    for (int64_t first = 0; first < count && cuda_begin(dev); first += e.count) {
+        take_ids(&e, ids, first, count);
+        e.y = cuda_mat_of(ace_rows(y, first, e.count));
+        e.table = table_of(dev, table);
+        cuda_queued(dev, c->gpu->embed(c->compute, &e), "in an embedding");
+        if (dev->failure.status != ACE_OK) return;
+    }
+}
+
+void cuda_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids)
+{
+    cuda_backend *c = cuda_of(dev);
+    gpu_embedding e = {.x = cuda_mat_of(x), .first = first, .count = (int)y.cols};
+    for (int64_t col = 0; col < y.cols && cuda_begin(dev); col += e.count) {
+        if (ids) take_ids(&e, ids, col, y.cols);
+        e.y = cuda_mat_of(ace_cols(y, col, e.count));
+        e.table = table_of(dev, table);
+        cuda_queued(dev, c->gpu->logits(c->compute, &e), "in logits");
+        if (dev->failure.status != ACE_OK) return;
+    }
+}
