@@ -3,7 +3,7 @@
 set -eu
 
 packages="gcc libc6-dev make cmake pkg-config libjansson-dev libsndfile1-dev libutf8proc-dev libxxhash-dev"
-[ "${1:-build}" = check ] && packages="$packages git clang clang-format libclang-rt-dev libcmocka-dev"
+[ "${1:-build}" = check ] && packages="$packages git g++ clang clang-format libclang-rt-dev libcmocka-dev"
 
 if ! command -v dpkg-query >/dev/null 2>&1; then
     echo "This is not Debian or Ubuntu: please install the equivalents of: $packages" >&2

@@ -20,6 +20,11 @@
 #include <sys/mman.h>
 #include <vector>
 
+#pragma weak gpu_kernel_product_room
+#pragma weak gpu_kernel_product
+#pragma weak gpu_kernel_attention_room
+#pragma weak gpu_kernel_attention
+
 struct work;
 
 struct gpu_context {
@@ -95,16 +100,16 @@ state &emulated()
     return only;
 }
 
-/* Holds the lock, counts the call, and says whether it may go on. */
+/* Holds the lock, counts the call, and says whether it may go on: after a failed kernel only what gives back may. */
 struct call {
     std::lock_guard<std::recursive_mutex> hold;
     int error;
 
-    call() : hold(emulated().lock), error(0)
+    explicit call(bool gives_back = false) : hold(emulated().lock), error(0)
     {
         state &s = emulated();
         if (++s.calls == s.fail_at) error = s.fail_with;
-        if (s.broken) error = GPU_EMULATED_KERNEL;
+        if (s.broken && !gives_back) error = GPU_EMULATED_KERNEL;
     }
 };
 
@@ -282,7 +287,7 @@ int reserve(gpu_context *c, size_t bytes, void **address)
 
 int unreserve(gpu_context *, void *address, size_t bytes)
 {
-    call made;
+    call made(true);
     if (made.error) return made.error;
     auto at = emulated().reservations.find(static_cast<char *>(address));
     if (at == emulated().reservations.end() || at->second.bytes != bytes)
@@ -331,9 +336,9 @@ int commit(gpu_context *c, void *address, size_t bytes)
 
 int decommit(gpu_context *c, void *address, size_t bytes)
 {
-    call made;
+    call made(true);
     if (made.error) return made.error;
-    int error = drain_all(c);
+    int error = emulated().broken ? 0 : drain_all(c);
     if (error) return error;
     size_t first, end;
     reservation *r = pages_of(c, address, bytes, &first, &end);
@@ -375,7 +380,7 @@ void host_free(gpu_context *c, void *address)
     std::lock_guard<std::recursive_mutex> hold(emulated().lock);
     auto at = emulated().host_memory.find(static_cast<char *>(address));
     if (at == emulated().host_memory.end()) return;
-    drain_all(c); /* as the runtime does */
+    if (!emulated().broken) drain_all(c); /* as the runtime does */
     emulated().counts.host_bytes -= at->second;
     emulated().host_memory.erase(at);
     ::free(address);

@@ -80,6 +80,11 @@ struct state {
     char message[512];
     emulator_order order;
     uint64_t random;
+
+    ~state()
+    {
+        for (fiber *f : all) fiber_free(f);
+    }
 };
 
 state now;

@@ -97,6 +97,12 @@ fiber *fiber_new(void (*entry)())
     return f;
 }
 
+void fiber_free(fiber *f)
+{
+    munmap(static_cast<char *>(const_cast<void *>(f->stack)) - GUARD_BYTES, STACK_BYTES + GUARD_BYTES);
+    free(f);
+}
+
 void fiber_restart(fiber *f)
 {
 #if FIBER_ASAN

@@ -9,8 +9,9 @@ struct fiber;
 /* The fiber that stands for the caller's own stack. */
 fiber *fiber_of_thread();
 
-/* A fiber that runs `entry` from its first switch on; entry never returns. It stays until the process ends. */
+/* A fiber that runs `entry` from its first switch on; entry never returns. */
 fiber *fiber_new(void (*entry)());
+void fiber_free(fiber *f); /* one that is not running */
 
 /* Makes it start again with its entry; what it was doing is forgotten. */
 void fiber_restart(fiber *f);
