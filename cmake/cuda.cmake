@@ -50,6 +50,7 @@ message(STATUS "NVIDIA GPUs: plug-in built with ${ACE_NVCC} for compute capabili
 
 # -fmad=false: kernels ask for FMA themselves, as everywhere in this program.
 set(flags -std=c++17 -O3 -fmad=false -I${PROJECT_SOURCE_DIR}/src -I${PROJECT_SOURCE_DIR}/include
+    -diag-suppress 128,177 # what some instances of a template, and old GPUs, have no use for
     -Xcompiler=-fPIC,-fvisibility=hidden,-ffp-contract=off,-Wall,-Wextra ${targets} -Xfatbin=-compress-all --threads 2)
 if(ACE_WERROR)
   list(APPEND flags -Werror all-warnings -Xcompiler=-Werror)

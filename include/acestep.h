@@ -55,7 +55,9 @@ typedef struct ace_engine_options {
     const char *genres;    /* file of the genres that the planner may write, one a line; NULL: any */
     const char *recipe;    /* "turbo" or "base" (base and sft), for a file that does not say; else NULL */
     const char *synthetic; /* "2b" or "xl", with a planner "2b+1.7B": random weights, no files; for benchmarks only */
-    const char *device;    /* NULL or "cpu" */
+    /* NULL or "auto": a graphics card that can be used (NVIDIA's, with the plug-in), else the CPU, with a warning when
+     * a card is there; "cpu"; "cuda", "cuda:1": that one, or an error */
+    const char *device;
     const char *precision; /* NULL or "bf16" (as the official program on a GPU), "f32" (as on a CPU) */
 
     /* How the attention and MLP weights of the diffusion transformer's layers are stored, and of the planner's. NULL or

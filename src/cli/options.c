@@ -145,7 +145,8 @@ const cli_option cli_engine_options[] = {
     {"--lm", NULL, "PATH", "take the planner, a 5 Hz language model, from here; none: do without", set_lm},
     {"--genres", NULL, "FILE", "the genres that the planner may write, one a line (default: any)", set_genres},
     {"--recipe", NULL, "NAME", "turbo or base (base and sft), for a file that does not say which", set_recipe},
-    {"--device", NULL, "NAME", "cpu", set_device},
+    {"--device", NULL, "NAME", "auto (default: an NVIDIA GPU that can be used, else the CPU), cpu, cuda, cuda:N",
+     set_device},
     {"--precision", NULL, "KIND", "bf16 (default) or f32", set_precision},
     {"--quantization", NULL, "KIND",
      "DiT layers: none (default), int8 (half of bf16's memory, small error), int4 (a\n"

@@ -8,19 +8,23 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Of the memory that is available, what is left to others. */
+/* Of the memory that is available, what is used; the rest is left to others, and on a card to its driver. */
 static const double SHARE = 0.95, GIB = 1073741824.0;
 
-bool allowance_open(allowance *a, const ace_engine_options *options, ace_error *error)
+bool allowance_open(allowance *a, const ace_engine_options *options, const char *device, ace_error *error)
 {
     *a = (allowance){.memory = options->memory_limit, .planner_by_default = true};
-    ace_machine_options machine = {
-        .profile = options->tier_profile, .lm = options->lm, .warning = options->warning, .user = options->user};
+    ace_machine_options machine = {.device = device,
+                                   .profile = options->tier_profile,
+                                   .lm = options->lm,
+                                   .warning = options->warning,
+                                   .user = options->user};
     a->machine = ace_machine_open(&machine, error);
     if (!a->machine) return false;
     const limits_basis *basis = machine_limits_basis(a->machine);
-    a->tiered = basis->source == LIMITS_SIMULATED;
-    if (a->memory == 0 && basis->gib > 0) a->memory = (size_t)(basis->gib * GIB * (a->tiered ? 1 : SHARE));
+    a->tiered = basis->source != LIMITS_CPU;
+    if (a->memory == 0 && basis->gib > 0 && basis->source != LIMITS_CARD)
+        a->memory = (size_t)(basis->gib * GIB * (a->tiered ? 1 : SHARE));
     a->max_duration = limits_lm_duration(basis);
     if (a->tiered) a->planner_by_default = a->machine->settings.init_lm;
     return true;
@@ -30,6 +34,17 @@ void allowance_close(allowance *a)
 {
     ace_machine_close(a->machine);
     *a = (allowance){0};
+}
+
+bool allowance_limit_to_card(allowance *a, size_t free, size_t taken, ace_error *error)
+{
+    size_t most = (size_t)((double)free * SHARE) + taken;
+    if (a->memory == 0 || a->memory > most) a->memory = most;
+    return a->memory > taken ||
+           ace_fail(error, ACE_ERROR_MEMORY,
+                    "the graphics card's context alone takes %.2f GiB of its memory, and %.2f GiB are allowed: allow "
+                    "more, close other programs that use the card, or use --device cpu",
+                    (double)taken / GIB, (double)a->memory / GIB);
 }
 
 void allowance_set_planner(allowance *a, const char *name)

@@ -3,7 +3,10 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "base/memory.h"
+#include "song/compute.h"
+#include "vram/machine.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,18 +25,51 @@ const char *ace_stage_name(ace_stage stage)
 
 /* ---- opening ------------------------------------------------------------------------------------------------- */
 
+static void warn(const ace_engine *engine, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void warn(const ace_engine *engine, const char *format, ...)
+{
+    char sentence[1400];
+    va_list values;
+    va_start(values, format);
+    vsnprintf(sentence, sizeof sentence, format, values);
+    va_end(values);
+    if (engine->warning) engine->warning(engine->user, sentence);
+}
+
+/* The card, where the machine says that it computes. What was asked for by name must be had; else the CPU steps in, and
+ * it is told why. */
+static bool open_card(ace_engine *engine, const ace_engine_options *o, const compute_options *compute, ace_error *error)
+{
+    allowance *a = &engine->allowance;
+    bool asked = a->machine->wish == DEVICE_CUDA;
+    ace_error problem = {0};
+    if (!a->machine->computes && asked) return ace_fail(error, ACE_ERROR_DEVICE, "%s", a->machine->unused);
+    if (!a->machine->computes) {
+        if (a->machine->unused[0]) warn(engine, "%s; songs are computed on the CPU", a->machine->unused);
+        return true;
+    }
+    engine->dev = compute_open(a->machine, compute, &problem);
+    if (engine->dev) {
+        size_t taken = ace_device_get_stats(engine->dev).workspace;
+        return allowance_limit_to_card(a, compute_free_bytes(a->machine), taken, error);
+    }
+    if (asked || problem.status != ACE_ERROR_DEVICE) return ace_fail(error, problem.status, "%s", problem.message);
+    warn(engine, "%s; songs are computed on the CPU", problem.message);
+    allowance_close(a);
+    return allowance_open(a, o, "cpu", error);
+}
+
 static bool open_device(ace_engine *engine, const ace_engine_options *o, ace_error *error)
 {
-    ace_cpu_options cpu = {.precision = ACE_BF16, .threads = o->threads, .stop = &engine->stop};
-    if (o->device && strcmp(o->device, "cpu") != 0)
-        return ace_fail(error, ACE_ERROR_DEVICE, "there is no device '%.32s' in this build: use cpu", o->device);
+    compute_options compute = {.precision = ACE_BF16, .threads = o->threads, .stop = &engine->stop};
     if (o->precision && strcmp(o->precision, "f32") == 0)
-        cpu.precision = ACE_F32;
+        compute.precision = ACE_F32;
     else if (o->precision && strcmp(o->precision, "bf16") != 0)
         return ace_fail(error, ACE_ERROR_USAGE, "precision cannot be '%.32s': give bf16 or f32", o->precision);
     if (o->threads < 0 || o->threads > 1024)
         return ace_fail(error, ACE_ERROR_USAGE, "threads cannot be %d: give 1 to 1024, or 0 for all", o->threads);
-    engine->dev = ace_cpu_open(&cpu, error);
+    if (!open_card(engine, o, &compute, error)) return false;
+    if (!engine->dev) engine->dev = compute_open(engine->allowance.machine, &compute, error);
     return engine->dev != NULL;
 }
 
@@ -85,11 +121,9 @@ static bool settle_form(const ace_engine *engine, ace_part_kind kind, const char
     const ace_part *part = engine->checkpoint->parts[kind];
     if (*form != ACE_FORM_BLOCKS || !part || part_has_blocks(part, prefix)) return true;
     *form = ACE_FORM_PLAIN;
-    char sentence[1024];
-    snprintf(sentence, sizeof sentence,
-             "%s keep keeps nothing: '%.600s' is not a quantised GGUF file, so its weights are loaded as without it",
-             option, part_path(part));
-    if (engine->warning) engine->warning(engine->user, sentence);
+    warn(engine,
+         "%s keep keeps nothing: '%.600s' is not a quantised GGUF file, so its weights are loaded as without it",
+         option, part_path(part));
     return true;
 }
 
@@ -118,13 +152,13 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
     bool ok = (options->vae_window >= 0 && options->vae_window <= 15000) ||
               ace_fail(error, ACE_ERROR_USAGE, "the VAE window cannot be %d frames: give 1 to 15000, or 0",
                        options->vae_window);
-    ok = ok && allowance_open(&engine->allowance, options, error);
-    engine->planner_options.max_duration = engine->allowance.max_duration;
+    ok = ok && allowance_open(&engine->allowance, options, options->device, error);
     if (!ok || !open_checkpoint(engine, options, error) || !settle_recipe(engine, options->recipe, error) ||
         !settle_forms(engine, options, error) || !open_device(engine, options, error)) {
         ace_engine_close(engine);
         return NULL;
     }
+    engine->planner_options.max_duration = engine->allowance.max_duration;
     allowance_set_planner(&engine->allowance, engine->checkpoint->lm_name);
     engine->fit.vae_window = options->vae_window;
     engine->limit = engine->allowance.memory;

@@ -4,6 +4,7 @@
 #include "base/memory.h"
 #include "diffusion/noise.h"
 #include "diffusion/schedule.h"
+#include "song/compute.h"
 #include "song/engine.h"
 
 #include <math.h>
@@ -136,8 +137,8 @@ static trial *open_trial(const measurement *m, ace_dtype precision, ace_weight_f
     trial *t = ace_calloc(1, sizeof *t, "a measurement", error);
     if (!t) return NULL;
     t->storage.form = form;
-    t->dev = ace_cpu_open(
-        &(ace_cpu_options){.precision = precision, .threads = m->engine->threads, .stop = &m->engine->stop}, error);
+    compute_options compute = {.precision = precision, .threads = m->engine->threads, .stop = &m->engine->stop};
+    t->dev = compute_open(m->engine->allowance.machine, &compute, error);
     bool ok = t->dev && plan(m, t->dev, &t->storage, 1, &stats, error);
     if (ok) {
         effect->weight_bytes = stats.weight_bytes;

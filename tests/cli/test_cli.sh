@@ -58,7 +58,8 @@ expect 2 "seed cannot be" "x" $model --seed -3 -o bad.flac
 expect 2 "unknown file extension\|extension" "x" $model -o bad.xyz
 expect 2 "flac" "x" $model --format mp3 -o bad.flac
 expect 2 "precision cannot be" "x" $model --precision fp8 -o bad.flac
-expect 8 "no device" "x" $model --device tpu -o bad.flac
+expect 2 "choose auto, cpu, cuda" "x" $model --device tpu -o bad.flac
+expect 8 "there is no device cuda" "x" $model --device cuda:99 -o bad.flac
 expect 2 "audio code" "x" $model --audio-codes-text "1,2,64000" -o bad.flac
 printf 'caf\351' >latin1.txt
 expect 2 "not UTF-8" "x" $model --lyrics latin1.txt -o bad.flac
