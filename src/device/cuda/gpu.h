@@ -52,7 +52,8 @@ typedef enum gpu_form {
     GPU_PLAIN_F32,  /* float */
     GPU_PLAIN_BF16, /* bfloat16 */
     GPU_INT8,       /* int8_t, with a float scale for each row of W */
-    GPU_INT4,       /* 32 values in 16 bytes (value 2i, 8 higher, in the low half of byte i); bfloat16 scales for each 32 */
+    GPU_INT4,       /* 32 values in 16 bytes (value 2i in the low half of byte i, each 8 higher), with a bfloat16
+                       scale for each 32 */
     GPU_Q8_0,       /* blocks of a GGUF file, as they are there, each row of W from an address divisible by 16 on */
     GPU_Q4_K,
     GPU_Q5_K,
