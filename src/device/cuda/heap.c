@@ -19,7 +19,7 @@ struct heap {
     bool *has_memory; /* of each page */
     size_t top;       /* pages from here on have none */
     size_t used, committed;
-    bool lost;
+    ace_error loss; /* why contents are lost */
 };
 
 heap *heap_open(size_t bytes, size_t page, const heap_memory *memory, ace_error *error)
@@ -46,9 +46,12 @@ size_t heap_committed(const heap *h)
     return h->committed;
 }
 
-bool heap_lost(const heap *h)
+bool heap_ok(const heap *h, ace_error *error)
 {
-    return h->lost;
+    if (h->loss.status == ACE_OK) return true;
+    return ace_fail(error, ACE_ERROR_DEVICE,
+                    "weights were lost while they were moved in the GPU's memory (%s): restart the program",
+                    h->loss.message);
 }
 
 static size_t up(size_t n, size_t multiple)
@@ -135,16 +138,14 @@ static size_t find_block(const heap *h, size_t at)
 static bool move_block(heap *h, size_t index, size_t to, ace_error *error)
 {
     block *b = &h->blocks[index];
+    ace_error cause = {0};
     for (size_t done = 0; done < b->bytes;) {
         size_t left = b->bytes - done, piece = left < h->memory.piece ? left : h->memory.piece;
-        if (!cover(h, to + done, to + done + piece, error)) {
-            take_away(h, to + done, b->at + done);
-            h->lost = done > 0;
-            return false;
-        }
-        if (!h->memory.copy(h->memory.context, to + done, b->at + done, piece, error)) {
-            h->lost = true;
-            return false;
+        bool covered = cover(h, to + done, to + done + piece, &cause);
+        if (!covered || !h->memory.copy(h->memory.context, to + done, b->at + done, piece, &cause)) {
+            if (!covered) take_away(h, to + done, b->at + done);
+            if (covered || done > 0) h->loss = cause;
+            return ace_fail(error, cause.status, "%s", cause.message);
         }
         done += piece;
         take_away(h, to + done, done < b->bytes ? b->at + done : start_of(h, index + 1));
@@ -189,7 +190,7 @@ static bool exhausted(const char *what, size_t bytes, ace_error *error)
 bool heap_alloc(heap *h, size_t bytes, const char *what, size_t *at, ace_error *error)
 {
     size_t padded = up(bytes, HEAP_ALIGN), index;
-    if (h->lost) return ace_fail(error, ACE_ERROR_DEVICE, "the GPU's memory has lost the weights: load them again");
+    if (!heap_ok(h, error)) return false;
     if (padded < bytes || padded > h->range - h->used) return exhausted(what, bytes, error);
     if (!make_room(h, error)) return false;
     if (!find_place(h, padded, &index) && (!move_together(h, error) || !find_place(h, padded, &index)))
@@ -223,8 +224,8 @@ void heap_free(heap *h, size_t at)
     h->count--;
     memmove(h->blocks + index, h->blocks + index + 1, (h->count - index) * sizeof *h->blocks);
     take_away(h, end_of(h, index), start_of(h, index));
-    if (h->count == 0) h->lost = false;
-    if (!h->lost && is_wasteful(h)) move_together(h, NULL); /* what is lost, heap_lost() tells */
+    if (h->count == 0) h->loss = (ace_error){0};
+    if (heap_ok(h, NULL) && is_wasteful(h)) move_together(h, NULL); /* what is lost, heap_ok() tells */
 }
 
 void heap_close(heap *h)

@@ -47,8 +47,8 @@ void heap_free(heap *h, size_t at);
 size_t heap_used(const heap *h);      /* bytes of all blocks */
 size_t heap_committed(const heap *h); /* bytes with memory behind them */
 
-/* True when memory that was given back a moment before could not be had again while blocks were moved: their contents
- * are lost, until the last block is freed. */
-bool heap_lost(const heap *h);
+/* False with the cause when memory that was given back a moment before could not be had again while blocks were moved:
+ * their contents are lost, and nothing can be allocated, until the last block has been freed. */
+bool heap_ok(const heap *h, ace_error *error);
 
 #endif

@@ -131,8 +131,7 @@ static bool mark(ace_device *dev)
 bool cuda_begin(ace_device *dev)
 {
     cuda_backend *c = cuda_of(dev);
-    if (heap_lost(c->heap))
-        return ace_fail(&dev->failure, ACE_ERROR_DEVICE, "the GPU's memory has lost the weights: load them again");
+    if (!heap_ok(c->heap, &dev->failure)) return false;
     if (!c->arriving) return true;
     if (!cuda_check(dev, c->gpu->event_record(c->loaded, c->copy), "while weights were loaded") ||
         !cuda_check(dev, c->gpu->stream_wait_event(c->compute, c->loaded), "while weights were loaded"))
