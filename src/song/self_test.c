@@ -4,6 +4,8 @@
 #include "base/memory.h"
 #include "base/philox.h"
 #include "device/device.h"
+#include "song/compute.h"
+#include "vram/machine.h"
 
 #include <acestep.h>
 
@@ -162,29 +164,75 @@ static bool attention_is_exact(ace_device *dev, float *host)
     return exact;
 }
 
-static void check_arithmetic(report *r, ace_isa isa, const char *isa_name, ace_dtype precision)
+/* `dev` may be NULL: then `problem` says why it could not be opened. Closes it. */
+static void check_arithmetic(report *r, const char *check, ace_device *dev, ace_error *problem)
 {
-    char check[64], detail[256];
-    ace_error error = {0};
-    snprintf(check, sizeof check, "arithmetic %s %s", isa_name, ace_dtype_name(precision));
-    ace_cpu_options options = {.precision = precision, .isa = isa};
-    ace_device *dev = ace_cpu_open(&options, &error);
+    char detail[256];
     if (!dev) {
-        say(r, error.status == ACE_ERROR_DEVICE, check,
-            error.status == ACE_ERROR_DEVICE ? "not on this processor" : error.message);
+        say(r, problem->status == ACE_ERROR_DEVICE, check,
+            problem->status == ACE_ERROR_DEVICE ? "not on this processor" : problem->message);
         return;
     }
-    float *host = ace_calloc((size_t)ROWS * INPUTS, sizeof *host, "the self test", &error);
-    bool ok = host && ace_scratch_reserve(dev, 1 << 20, 0, &error);
+    float *host = ace_calloc((size_t)ROWS * INPUTS, sizeof *host, "the self test", problem);
+    bool ok = host && ace_scratch_reserve(dev, 1 << 20, 0, problem);
     bool product = ok && product_is_exact(dev, host), conv = ok && convolution_is_exact(dev, host);
     bool attention = ok && attention_is_exact(dev, host);
-    ace_device_ok(dev, &error);
+    ace_device_ok(dev, problem);
     snprintf(detail, sizeof detail, "matrix product %s, convolution %s, attention %s%s%.100s",
              product ? "exact" : "WRONG", conv ? "exact" : "WRONG", attention ? "exact" : "WRONG",
-             error.status ? ": " : "", error.message);
+             problem->status ? ": " : "", problem->message);
     say(r, product && conv && attention, check, detail);
     free(host);
     ace_device_close(dev);
+}
+
+static void check_processor_arithmetic(report *r, ace_isa isa, const char *isa_name, ace_dtype precision)
+{
+    char check[64];
+    ace_error error = {0};
+    ace_cpu_options options = {.precision = precision, .isa = isa};
+    snprintf(check, sizeof check, "arithmetic %s %s", isa_name, ace_dtype_name(precision));
+    check_arithmetic(r, check, ace_cpu_open(&options, &error), &error);
+}
+
+/* ---- the graphics card --------------------------------------------------------------------------------------- */
+
+static void check_card_arithmetic(report *r, const ace_machine *machine, ace_dtype precision)
+{
+    char check[64];
+    ace_error error = {0};
+    compute_options options = {.precision = precision};
+    snprintf(check, sizeof check, "arithmetic %s %s", machine->detected.devices[machine->device].id,
+             ace_dtype_name(precision));
+    ace_device *dev = compute_open(machine, &options, &error);
+    if (dev)
+        check_arithmetic(r, check, dev, &error);
+    else
+        say(r, false, check, error.message);
+}
+
+/* A card that is there and not used is no failure of this program's, but is told. */
+static void check_card(report *r)
+{
+    ace_error error = {0};
+    ace_machine *machine = ace_machine_open(NULL, &error);
+    if (!machine) {
+        say(r, false, "graphics card", error.message);
+        return;
+    }
+    if (machine->computes) {
+        const detect_device *d = &machine->detected.devices[machine->device];
+        char detail[256];
+        snprintf(detail, sizeof detail, "%s, %s, compute capability %d.%d", d->id, d->name, d->capability[0],
+                 d->capability[1]);
+        say(r, true, "graphics card", detail);
+        say(r, true, "plug-in for NVIDIA GPUs", machine->plugin.path);
+        check_card_arithmetic(r, machine, ACE_F32);
+        check_card_arithmetic(r, machine, ACE_BF16);
+    } else {
+        say(r, true, "graphics card", machine->unused[0] ? machine->unused : "no NVIDIA GPU is used");
+    }
+    ace_machine_close(machine);
 }
 
 bool ace_self_test(void (*line)(void *user, bool passed, const char *check, const char *detail), void *user)
@@ -202,8 +250,9 @@ bool ace_self_test(void (*line)(void *user, bool passed, const char *check, cons
     check_memory(&r);
     check_philox(&r);
     for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-        check_arithmetic(&r, isas[i].isa, isas[i].name, ACE_F32);
-        check_arithmetic(&r, isas[i].isa, isas[i].name, ACE_BF16);
+        check_processor_arithmetic(&r, isas[i].isa, isas[i].name, ACE_F32);
+        check_processor_arithmetic(&r, isas[i].isa, isas[i].name, ACE_BF16);
     }
+    check_card(&r);
     return r.passed;
 }

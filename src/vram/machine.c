@@ -147,7 +147,12 @@ static bool open_at(ace_machine *machine, const ace_machine_options *options, co
     for (int i = 0; i < machine->simulated.count; i++) warn(machine, machine->simulated.warnings[i]);
     machine->variable = places->variable;
     machine_find_cards(machine, places);
-    if (!choose_devices(machine, options, places, error)) return false;
+    if (!choose_devices(machine, options, places, error)) {
+        size_t used = error ? strlen(error->message) : 0;
+        if (error && error->status == ACE_ERROR_DEVICE && machine->plugin_problem[0])
+            snprintf(error->message + used, sizeof error->message - used, "; %s", machine->plugin_problem);
+        return false;
+    }
     machine_consult_plugin(machine);
     if (!conclude(machine, options, error)) return false;
     /* a card's tier advises nobody whose songs the CPU computes */

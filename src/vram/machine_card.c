@@ -7,14 +7,13 @@
 #include <string.h>
 
 /* Cards that no library of the system listed, but a plug-in that was named by hand shows: before the CPU. */
-static void add_cards_of_plugin(ace_machine *machine)
+static void add_cards_of_plugin(ace_machine *machine, ace_error *error)
 {
     detect_machine *m = &machine->detected;
-    ace_error unread = {0};
     cuda_card card;
-    if (!cuda_plugin_start(&machine->plugin, &unread)) return;
+    if (!cuda_plugin_start(&machine->plugin, error)) return;
     for (int i = 0; i < machine->plugin.devices && m->count < DETECT_DEVICES; i++) {
-        if (!cuda_plugin_look(&machine->plugin, i, &card, &unread)) break;
+        if (!cuda_plugin_look(&machine->plugin, i, &card, error)) break;
         m->devices[m->count] = m->devices[m->count - 1];
         detect_device *d = &m->devices[m->count++ - 1];
         *d = (detect_device){.kind = DETECT_NVIDIA, .number = i, .total_known = true, .free_known = true};
@@ -36,10 +35,8 @@ void machine_find_cards(ace_machine *machine, const detect_places *places)
     ace_error error = {0};
     for (int i = 0; i < m->count; i++) nvidia = nvidia || m->devices[i].kind == DETECT_NVIDIA;
     if (!nvidia && !(named && *named)) return; /* nobody asks for it */
-    if (!cuda_plugin_open(&machine->plugin, named, &error))
-        snprintf(machine->plugin_problem, sizeof machine->plugin_problem, "%s", error.message);
-    else if (!nvidia)
-        add_cards_of_plugin(machine);
+    if (cuda_plugin_open(&machine->plugin, named, &error) && !nvidia) add_cards_of_plugin(machine, &error);
+    snprintf(machine->plugin_problem, sizeof machine->plugin_problem, "%s", error.message);
 }
 
 static void say_unused(ace_machine *machine, const detect_device *d, const char *why)
@@ -73,6 +70,8 @@ void machine_consult_plugin(ace_machine *machine)
     char why[MACHINE_WARNING];
     if (d->kind != DETECT_NVIDIA) {
         if (machine->wish == DEVICE_AUTO) explain_absence(machine);
+        if (machine->wish == DEVICE_AUTO && !machine->unused[0] && machine->plugin_problem[0])
+            snprintf(machine->unused, sizeof machine->unused, "%s", machine->plugin_problem);
         return;
     }
     if (machine->plugin_problem[0]) {
