@@ -77,5 +77,5 @@ add_custom_command(OUTPUT ${plugin}
                            -Xlinker --version-script=${exports} -Xlinker --no-undefined -Xlinker -z,now
                            -Xlinker --as-needed -Xcompiler -static-libgcc,-static-libstdc++
                    DEPENDS ${objects} ${exports} COMMENT "Linking libacestep-cuda.so" VERBATIM)
-add_custom_target(acestep_cuda DEPENDS ${plugin})
-#install(FILES ${plugin} DESTINATION ${CMAKE_INSTALL_LIBDIR}/acestep)
+add_custom_target(acestep_cuda ALL DEPENDS ${plugin})
+install(FILES ${plugin} DESTINATION ${CMAKE_INSTALL_LIBDIR}/acestep)
