@@ -96,7 +96,7 @@ template <typename T> static inline T __ldg(const T *p)
 /* ---- launching ------------------------------------------------------------------------------------------------ */
 
 #define GPU_ARCH 900
-#define GPU_KERNEL(threads)
+#define GPU_KERNEL(...)
 #define GPU_DEVICE static inline
 #define GPU_DEVICE_APART static inline
 #define GPU_SHARED(type, name, count)                       \

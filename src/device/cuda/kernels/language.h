@@ -30,7 +30,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define GPU_KERNEL(threads) __global__ __launch_bounds__(threads)
+/* Threads of a block, and, where the kernel is to leave room for so many, blocks of a multiprocessor. */
+#define GPU_KERNEL(...) __global__ __launch_bounds__(__VA_ARGS__)
 #define GPU_DEVICE static __device__ __forceinline__
 #define GPU_DEVICE_APART static __device__ __noinline__
 #define GPU_SHARED(type, name, count) __shared__ type name[count]

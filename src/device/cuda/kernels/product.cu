@@ -31,10 +31,10 @@ static product_task describe(const gpu_product *p)
     product_task t = product_task();
     int64_t element = w->form == GPU_INT8 ? 1 : p->x.type == GPU_BF16 ? 2 : 4;
     t.x = (const char *)p->x.data;
-    t.x_rows = p->x.rows;
+    t.x_rows = (int)p->x.rows;
     t.x_pitch = p->x.stride * element;
-    t.first = p->out_first * p->stride - p->padding - p->x_first;
-    t.rows = p->rows;
+    t.first = (int)(p->out_first * p->stride - p->padding - p->x_first);
+    t.rows = (int)p->rows;
     t.stride = p->stride;
     t.dilation = p->dilation;
     t.taps = w->taps;
@@ -42,11 +42,11 @@ static product_task describe(const gpu_product *p)
     t.padded = (int)(is_blocks(w->form) ? divide_up(w->channels, GPU_K_TILE) * GPU_K_TILE : w->padded);
     t.x_aligned = (uintptr_t)t.x % CHUNK == 0 && t.x_pitch % CHUNK == 0;
     t.w = (const char *)w->data;
-    t.w_rows = w->gated ? divide_up(w->n / 2, 8) * 16 : w->n;
+    t.w_rows = (int)(w->gated ? divide_up(w->n / 2, 8) * 16 : w->n);
     t.w_pitch = (int64_t)w->row_bytes;
     t.scales = w->scales;
     t.segments = (int)divide_up((int64_t)t.taps * t.padded * element, SEGMENT);
-    t.cols = w->gated ? w->n / 2 : w->n;
+    t.cols = (int)(w->gated ? w->n / 2 : w->n);
     t.gated = w->gated;
     t.silu = p->silu;
     t.y = mat_of(p->y);
@@ -57,6 +57,17 @@ static product_task describe(const gpu_product *p)
     t.alpha = p->alpha;
     t.inv_beta = p->inv_beta;
     return t;
+}
+
+/* Whether all numbers of rows, of tiles, too, fit 31 bits: kernels count with those. (Ten minutes of stereo at 48 kHz
+ * have 25.) */
+static bool fits(const gpu_product *p)
+{
+    const int64_t most = INT32_MAX / 2;
+    int64_t first = p->out_first * p->stride - p->padding - p->x_first;
+    int64_t reach = p->rows * p->stride + (int64_t)p->w.taps * p->dilation;
+    return p->x.rows <= most && p->rows <= most && p->w.n <= most && reach <= most && first <= most && first >= -most &&
+           p->w.taps * p->w.padded <= most / 4;
 }
 
 static product_family family_of(const gpu_product *p, int capability)
@@ -90,6 +101,7 @@ static const product_kernel *choose(product_family family, const product_task *t
 extern "C" int gpu_kernel_product_with(gpu_stream *stream, const gpu_product *p, int kernel)
 {
     if (p->rows <= 0 || p->w.n <= 0) return 0;
+    if (!fits(p)) return MISUSE;
     const gpu_properties *device = gpu_stream_properties(stream);
     product_task t = describe(p);
     product_family family = family_of(p, gpu_stream_capability(stream));
@@ -100,6 +112,8 @@ extern "C" int gpu_kernel_product_with(gpu_stream *stream, const gpu_product *p,
         int error = product_int8_quantise(stream, p, &t);
         if (error) return error;
     }
+    t.x_step = k->threads / CHUNKS * t.stride * t.x_pitch;
+    t.w_step = k->threads / CHUNKS * t.w_pitch;
     t.row_tiles = (unsigned)divide_up(t.rows, k->rows);
     t.col_tiles = (unsigned)divide_up(t.w_rows, k->cols);
     return gpu_launch(k->kernel, dim3(t.row_tiles * t.col_tiles), k->threads, k->shared_bytes, stream, t);

@@ -1,7 +1,7 @@
 /* product_bf16.cu - products of bfloat16 with matrix instructions: plain weights. */
 #include "device/cuda/kernels/product_tile.h"
 
-template <class S> GPU_KERNEL(S::THREADS) void product_of_bf16(product_task t)
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_bf16(product_task t)
 {
 #if GPU_ARCH >= 800
     GPU_DYNAMIC_SHARED(char, shared);

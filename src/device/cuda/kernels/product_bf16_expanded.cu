@@ -1,7 +1,7 @@
 /* product_bf16_expanded.cu - products of bfloat16 with matrix instructions: weights in 4 bits and in blocks. */
 #include "device/cuda/kernels/product_tile.h"
 
-template <class S> GPU_KERNEL(S::THREADS) void product_of_expanded(product_task t)
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_expanded(product_task t)
 {
 #if GPU_ARCH >= 800
     GPU_DYNAMIC_SHARED(char, shared);

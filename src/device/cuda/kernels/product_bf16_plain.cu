@@ -2,7 +2,7 @@
  * one chain of fused multiply-adds for each sum, in float32, so that nothing can overflow. */
 #include "device/cuda/kernels/product_tile.h"
 
-template <class S> GPU_KERNEL(S::THREADS) void product_of_bf16_plain(product_task t)
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_bf16_plain(product_task t)
 {
 #if GPU_ARCH < 800 || !defined(__CUDACC__)
     GPU_DYNAMIC_SHARED(char, shared);

@@ -11,13 +11,13 @@
 enum { SUMS_PAD = 8 /* words between the rows of sums, which keep the fragments' rows in different banks */ };
 
 /* `count` (1 .. 4) values of a vector, the others zero. Vectors are not always aligned. */
-GPU_DEVICE void load_constants(float v[4], const float *vector, int64_t col, int count)
+GPU_DEVICE void load_constants(float v[4], const float *vector, int col, int count)
 {
 #pragma unroll
     for (int i = 0; i < 4; i++) v[i] = vector && i < count ? vector[col + i] : 0.0f;
 }
 
-GPU_DEVICE void store_values(const product_mat &m, int64_t row, int64_t col, const float v[4], int count)
+GPU_DEVICE void store_values(const product_mat &m, int row, int col, const float v[4], int count)
 {
     int64_t at = row * m.stride + col;
     if (m.bf16) {
@@ -41,7 +41,7 @@ GPU_DEVICE void store_values(const product_mat &m, int64_t row, int64_t col, con
         if (i < count) to[i] = v[i];
 }
 
-GPU_DEVICE void add_residual(float v[4], const product_mat &m, int64_t row, int64_t col, int count)
+GPU_DEVICE void add_residual(float v[4], const product_mat &m, int row, int col, int count)
 {
     const float *from = (const float *)m.data + row * m.stride + col;
     if (m.aligned && count == 4) {
@@ -74,12 +74,11 @@ GPU_DEVICE void load_sums(float v[4], const char *sums, const float col_scale[4]
 /* sums: [ROWS][COLS + SUMS_PAD] words in shared memory, of the tile that begins with output row `row` and row
  * `first` of w. */
 template <int ROWS, int COLS, int THREADS, bool INTEGER>
-GPU_DEVICE void finish_plain(const product_task &t, const char *sums, int64_t row, int64_t first)
+GPU_DEVICE void finish_plain(const product_task &t, const char *sums, int row, int first)
 {
     const int across = COLS / 4;
     int c = (int)threadIdx.x % across * 4;
-    int64_t col = first + c;
-    int count = (int)gpu_min((int64_t)4, t.cols - col);
+    int col = first + c, count = gpu_min(4, t.cols - col);
     if (count <= 0) return;
     float bias[4], gate[4], alpha[4], inv_beta[4], scale[4];
     load_constants(bias, t.bias, col, count);
@@ -89,7 +88,7 @@ GPU_DEVICE void finish_plain(const product_task &t, const char *sums, int64_t ro
     if (INTEGER) load_constants(scale, (const float *)t.scales, col, count);
 #pragma unroll 1
     for (int r = (int)threadIdx.x / across; r < ROWS; r += THREADS / across) {
-        int64_t m = row + r;
+        int m = row + r;
         if (m >= t.rows) return;
         float v[4];
         load_sums<INTEGER>(v, sums + (r * (COLS + SUMS_PAD) + c) * 4, scale, INTEGER ? t.x_scales[m] : 0.0f);
@@ -117,12 +116,11 @@ GPU_DEVICE void finish_plain(const product_task &t, const char *sums, int64_t ro
 
 /* The same of a gated weight, whose rows stand in turns of eight: y = silu(gate) * up. */
 template <int ROWS, int COLS, int THREADS, bool INTEGER>
-GPU_DEVICE void finish_gated(const product_task &t, const char *sums, int64_t row, int64_t first)
+GPU_DEVICE void finish_gated(const product_task &t, const char *sums, int row, int first)
 {
     const int across = COLS / 8;
     int feature = (int)threadIdx.x % across * 4, c = feature / 8 * 16 + feature % 8;
-    int64_t col = first / 2 + feature;
-    int count = (int)gpu_min((int64_t)4, t.cols - col);
+    int col = first / 2 + feature, count = gpu_min(4, t.cols - col);
     if (count <= 0) return;
     float gate_scale[4], up_scale[4];
     if (INTEGER) {
@@ -131,7 +129,7 @@ GPU_DEVICE void finish_gated(const product_task &t, const char *sums, int64_t ro
     }
 #pragma unroll 1
     for (int r = (int)threadIdx.x / across; r < ROWS; r += THREADS / across) {
-        int64_t m = row + r;
+        int m = row + r;
         if (m >= t.rows) return;
         const char *at = sums + (r * (COLS + SUMS_PAD) + c) * 4;
         float gate[4], up[4], row_scale = INTEGER ? t.x_scales[m] : 0.0f;

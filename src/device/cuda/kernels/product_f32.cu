@@ -1,7 +1,7 @@
 /* product_f32.cu - products of float32: one chain of fused multiply-adds for each sum. */
 #include "device/cuda/kernels/product_tile.h"
 
-template <class S> GPU_KERNEL(S::THREADS) void product_of_f32(product_task t)
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_f32(product_task t)
 {
     GPU_DYNAMIC_SHARED(char, shared);
     make_tile<S>(t, shared);

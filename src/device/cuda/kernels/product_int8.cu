@@ -64,7 +64,7 @@ int product_int8_quantise(gpu_stream *stream, const gpu_product *p, product_task
     quantise_task q = {p->x, task->first, task->stride, p->w.padded, (char *)p->room, NULL};
     q.scales = (float *)(void *)(q.bytes + p->rows * p->w.padded);
     task->x = q.bytes;
-    task->x_rows = p->rows;
+    task->x_rows = task->rows;
     task->x_pitch = q.padded;
     task->x_aligned = (uintptr_t)p->room % CHUNK == 0;
     task->first = 0;
@@ -76,7 +76,7 @@ int product_int8_quantise(gpu_stream *stream, const gpu_product *p, product_task
 
 /* ---- the product ------------------------------------------------------------------------------------------------- */
 
-template <class S> GPU_KERNEL(S::THREADS) void product_of_int8(product_task t)
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_int8(product_task t)
 {
 #if GPU_ARCH >= 800
     GPU_DYNAMIC_SHARED(char, shared);
@@ -98,7 +98,7 @@ product_family product_int8(void)
     return {kernels, sizeof kernels / sizeof *kernels};
 }
 
-template <class S> GPU_KERNEL(S::THREADS) void product_of_int8_plain(product_task t)
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_int8_plain(product_task t)
 {
 #if GPU_ARCH < 800 || !defined(__CUDACC__)
     GPU_DYNAMIC_SHARED(char, shared);

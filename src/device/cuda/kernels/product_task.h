@@ -21,19 +21,21 @@ typedef struct product_mat {
 typedef struct product_task {
     /* x: tap t of row m is row first + m * stride + t * dilation of x, zeros where there is none */
     const char *x;
-    int64_t x_rows, x_pitch; /* in bytes */
-    int64_t first, rows;
+    int64_t x_pitch;         /* in bytes */
+    int64_t x_step;          /* between the rows of x that a thread loads for one segment, in bytes */
+    int x_rows, first, rows; /* no row that is asked for has a number beyond 31 bits */
     int stride, dilation, taps;
     int channels, padded; /* of a tap; beyond `channels` there are zeros */
     int x_aligned;        /* every row starts at an address divisible by 16 */
     /* w */
     const char *w;
-    int64_t w_rows, w_pitch; /* the latter in bytes */
-    const void *scales;      /* INT8, INT4 */
-    int segments;            /* of k */
+    int64_t w_pitch, w_step; /* as of x */
+    int w_rows;
+    const void *scales; /* INT8, INT4 */
+    int segments;       /* of k */
     /* the result */
     const float *x_scales; /* INT8: of each row of x */
-    int64_t cols;          /* of y: features, where w is gated */
+    int cols;              /* of y: features, where w is gated */
     int gated, silu;
     product_mat y, residual, act;
     const float *bias, *gate, *alpha, *inv_beta;

@@ -46,44 +46,48 @@ template <class M> struct x_loader {
     static constexpr int STEP = M::THREADS / CHUNKS, COUNT = M::ROWS / STEP;
     static_assert(M::ROWS % STEP == 0 && STEP % 8 == 0, "whole rows of chunks, in which the place stays the same");
 
-    int place, chunk, tap, channel;
-    int64_t out, row, row_step, byte_step;
+    int place, channel; /* the latter: of this thread's first value */
+    int row, left;      /* of x, and of the result from this thread's first one on */
     const char *from;
 
-    __device__ __forceinline__ x_loader(const product_task &t, int64_t first_out)
+    __device__ __forceinline__ x_loader(const product_task &t, int first_out)
     {
-        int r = (int)threadIdx.x / CHUNKS;
-        chunk = (int)threadIdx.x % CHUNKS;
+        int r = (int)threadIdx.x / CHUNKS, chunk = (int)threadIdx.x % CHUNKS;
         place = place_of(r, chunk);
-        tap = channel = 0;
-        out = first_out + r;
-        row = t.first + out * t.stride;
-        row_step = (int64_t)STEP * t.stride;
-        byte_step = row_step * t.x_pitch;
+        channel = chunk * (CHUNK / M::ELEMENT);
+        left = t.rows - first_out - r;
+        row = t.first + (first_out + r) * t.stride;
         from = t.x + row * t.x_pitch + chunk * CHUNK;
+    }
+
+    /* Whether the i-th of the rows of x is there and its row of the result is, too. */
+    __device__ __forceinline__ bool inside(const product_task &t, int i) const
+    {
+        return (unsigned)(row + i * STEP * t.stride) < (unsigned)t.x_rows && i * STEP < left;
     }
 
     __device__ __forceinline__ void load(const product_task &t, char *segment)
     {
-        int left = t.channels - channel - chunk * (CHUNK / M::ELEMENT);
-        bool quick = t.x_aligned && left >= CHUNK / M::ELEMENT;
+        int values = t.channels - channel;
+        if (t.x_aligned && values >= CHUNK / M::ELEMENT) {
 #pragma unroll
-        for (int i = 0; i < COUNT; i++) {
-            int64_t at = row + i * row_step;
-            bool inside = at >= 0 && at < t.x_rows && out + i * STEP < t.rows;
-            char *to = segment + place + i * STEP * SEGMENT;
-            if (quick)
-                gpu_copy16_async(to, inside ? from + i * byte_step : t.x, inside);
-            else
-                load_chunk_slowly<M::ELEMENT>(to, from + i * byte_step, inside ? left : 0);
+            for (int i = 0; i < COUNT; i++) {
+                gpu_copy16_async(segment + place + i * STEP * SEGMENT, from + i * t.x_step, inside(t, i));
+            }
+        } else {
+#pragma unroll 1
+            for (int i = 0; i < COUNT; i++)
+                load_chunk_slowly<M::ELEMENT>(segment + place + i * STEP * SEGMENT, from + i * t.x_step,
+                                              inside(t, i) ? values : 0);
         }
         channel += SEGMENT / M::ELEMENT;
         from += SEGMENT;
-        if (channel < t.padded) return;
-        channel = 0;
-        tap++;
+        if (M::ELEMENT == 1 || channel < t.padded) return; /* bytes have one tap, which may end within a segment */
+        /* the next tap */
+        int segments = (t.padded + SEGMENT / M::ELEMENT - 1) / (SEGMENT / M::ELEMENT);
+        channel -= segments * (SEGMENT / M::ELEMENT);
         row += t.dilation;
-        from += t.dilation * t.x_pitch - (t.padded * M::ELEMENT + SEGMENT - 1) / SEGMENT * SEGMENT;
+        from += t.dilation * t.x_pitch - (int64_t)segments * SEGMENT;
     }
 };
 
@@ -95,20 +99,19 @@ template <class M, int SEGMENTS, int STAGES> struct w_plain {
     static constexpr bool EXPANDED = false;
     static_assert(M::COLS % STEP == 0 && STEP % 8 == 0, "whole rows of chunks, in which the place stays the same");
 
-    int place;
-    int64_t row, left; /* bytes of the row from this thread's chunk on */
+    int place, left, bytes; /* rows from this thread's first one on; INT8: of the row from this thread's chunk on */
     const char *from;
 
-    __device__ __forceinline__ w_plain(const product_task &t, int64_t first)
+    __device__ __forceinline__ w_plain(const product_task &t, int first)
     {
         int r = (int)threadIdx.x / CHUNKS, chunk = (int)threadIdx.x % CHUNKS;
         place = place_of(r, chunk);
-        row = first + r;
-        from = t.w + row * t.w_pitch + chunk * CHUNK;
-        left = t.w_pitch - chunk * CHUNK;
+        left = t.w_rows - first - r;
+        from = t.w + (first + r) * t.w_pitch + chunk * CHUNK;
+        bytes = (int)t.w_pitch - chunk * CHUNK;
     }
 
-    /* Segments [step * SEGMENTS, ..), of which there are `count`. */
+    /* The next segments, which are `count` of the step. */
     __device__ __forceinline__ void load(const product_task &t, char *ring, int step, int count)
     {
         char *stage = ring + step % STAGES * STAGE_BYTES;
@@ -117,12 +120,13 @@ template <class M, int SEGMENTS, int STAGES> struct w_plain {
             if (s >= count) break;
 #pragma unroll
             for (int i = 0; i < COUNT; i++) {
-                bool inside = row + i * STEP < t.w_rows && left > 0;
-                gpu_copy16_async(stage + s * M::COLS * SEGMENT + place + i * STEP * SEGMENT,
-                                 inside ? from + i * STEP * t.w_pitch : t.w, inside);
+                /* a row of bytes may end in the middle of a segment */
+                bool inside = i * STEP < left && (M::ELEMENT > 1 || bytes > 0);
+                gpu_copy16_async(stage + s * M::COLS * SEGMENT + place + i * STEP * SEGMENT, from + i * t.w_step,
+                                 inside);
             }
             from += SEGMENT;
-            left -= SEGMENT;
+            bytes -= SEGMENT;
         }
     }
 
@@ -148,11 +152,11 @@ template <class M, gpu_form FORM, int SEGMENTS, int STAGES> struct w_expanded {
     static_assert(STAGES >= 3 && (UNIT_STEPS == 1 || STAGES - 2 <= UNIT_STEPS), "no unit is overwritten too early");
     static_assert(M::COLS * VALUES / 16 % M::THREADS == 0, "all threads have the same to do");
 
-    int64_t first, rows; /* of w that there are from the first on */
+    int first, rows; /* of w that there are from the first on */
     const char *from;
     float scales[PARTS]; /* INT4: of what is expanded next */
 
-    __device__ __forceinline__ w_expanded(const product_task &t, int64_t first_row)
+    __device__ __forceinline__ w_expanded(const product_task &t, int first_row)
     {
         first = first_row;
         rows = t.w_rows - first;
@@ -175,7 +179,7 @@ template <class M, gpu_form FORM, int SEGMENTS, int STAGES> struct w_expanded {
             if constexpr (FORM == GPU_INT4) {
                 int k = step * VALUES + first_value(p);
                 if (row_of(p) < rows && k < t.padded) {
-                    int64_t at = ((first + row_of(p)) * t.padded + k) / 32;
+                    int64_t at = ((int64_t)(first + row_of(p)) * t.padded + k) / 32;
                     scales[p] = gpu_bf16_to_float(((const uint16_t *)t.scales)[at]);
                 }
             }
@@ -194,7 +198,7 @@ template <class M, gpu_form FORM, int SEGMENTS, int STAGES> struct w_expanded {
             int r = i / ACROSS;
             int64_t at = start + i % ACROSS * CHUNK;
             bool inside = r < rows && at < end;
-            gpu_copy16_async(slot + i * CHUNK, inside ? from + r * t.w_pitch + at : t.w, inside);
+            gpu_copy16_async(slot + i * CHUNK, from + r * t.w_pitch + at, inside);
         }
     }
 
@@ -246,6 +250,8 @@ template <class MATH, gpu_form FORM, int SEGMENTS_, int STAGES_> struct product_
     typedef MATH math;
     typedef typename weights_of<MATH, FORM, SEGMENTS_, STAGES_>::type weights;
     static constexpr int SEGMENTS = SEGMENTS_, STAGES = STAGES_, THREADS = MATH::THREADS;
+    /* of a multiprocessor, so that one calculates while the other waits: where the registers suffice */
+    static constexpr int BLOCKS = THREADS == 256 && MATH::ROWS * MATH::COLS / THREADS <= 64 ? 2 : 1;
     static constexpr int X_BYTES = SEGMENTS * MATH::ROWS * SEGMENT;
     static constexpr int PIPELINE_BYTES = STAGES * X_BYTES + weights::BYTES;
     static constexpr int SUMS_BYTES = MATH::ROWS * (MATH::COLS + SUMS_PAD) * 4;
@@ -260,7 +266,7 @@ template <class S> struct product_pipeline {
     x_loader<math> x;
     typename S::weights w;
 
-    __device__ __forceinline__ product_pipeline(const product_task &task, char *shared, int64_t row, int64_t col)
+    __device__ __forceinline__ product_pipeline(const product_task &task, char *shared, int row, int col)
         : t(task), x_ring(shared), w_memory(shared + S::STAGES * S::X_BYTES),
           steps((task.segments + S::SEGMENTS - 1) / S::SEGMENTS), x(task, row), w(task, col)
     {
@@ -322,7 +328,7 @@ template <class S> GPU_DEVICE void make_tile(const product_task &t, char *shared
     typedef typename S::math math;
     unsigned row_tile, col_tile;
     tile_of_block(t, &row_tile, &col_tile);
-    int64_t row = (int64_t)row_tile * math::ROWS, col = (int64_t)col_tile * math::COLS;
+    int row = (int)row_tile * math::ROWS, col = (int)col_tile * math::COLS;
     math sums;
     product_pipeline<S> pipeline(t, shared, row, col);
     pipeline.run(sums);
