@@ -114,13 +114,13 @@ typedef struct set {
     operand q, k, v, o;
 } set;
 
-static set make_set(random_state *r, const shape *s, gpu_type type, gpu_type out, float range, int unit)
+static set make_set(random_state *r, const shape *s, gpu_type type, float range, int unit)
 {
     int64_t width = (int64_t)s->heads * s->head_dim, kv_width = (int64_t)s->kv_heads * s->head_dim;
     return (set){.q = make(r, type, s->queries, width, range, unit),
                  .k = make(r, type, s->keys, kv_width, range, unit),
                  .v = make(r, type, s->keys, kv_width, 1, unit),
-                 .o = make(r, out, s->queries, width, 0, unit)};
+                 .o = make(r, type, s->queries, width, 0, unit)};
 }
 
 static void drop_set(set *x)
@@ -268,8 +268,7 @@ static void shapes_agree_with_double_precision(void **state)
             s.queries = random_int(&r, 1, i % 5 ? 8 : 80);
             s.keys = random_int(&r, 1, 200);
             int unit = i % 4 == 0 ? 1 : i % 4 == 1 ? 8 : 0;
-            gpu_type type = kinds[kind].type, out = i % 7 == 0 ? GPU_F32 : type;
-            set x = make_set(&r, &s, type, out, i % 6 ? 2 : 10, unit);
+            set x = make_set(&r, &s, kinds[kind].type, i % 6 ? 2 : 10, unit);
             attend_all(&b, &s, &x, i % 2);
             compare(&b, &x, &s, 1);
             drop_set(&x);
@@ -290,7 +289,7 @@ static void edges_of_blocks_and_tiles(void **state)
         for (int i = 0; i < LENGTHS; i++)
             for (int mask = GPU_MASK_FULL; mask <= GPU_MASK_CAUSAL; mask++) {
                 shape s = {2, 1, 16, 0.25f, (gpu_mask)mask, lengths[(i + 4) % LENGTHS], lengths[i], lengths[i]};
-                set x = make_set(&r, &s, kinds[kind].type, kinds[kind].type, 2, 0);
+                set x = make_set(&r, &s, kinds[kind].type, 2, 0);
                 attend_all(&b, &s, &x, true);
                 compare(&b, &x, &s, 3);
                 drop_set(&x);
@@ -334,7 +333,7 @@ static void rows_do_not_see_each_other(void **state)
         for (int i = 0; i < 12; i++) {
             int c = i % 4;
             shape s = {cases[c].heads, cases[c].kv_heads, cases[c].head_dim, 0.2f, (gpu_mask)(i / 4), 70, 200, 200};
-            set x = make_set(&r, &s, kinds[kind].type, kinds[kind].type, cases[c].range, 8 * (i % 2));
+            set x = make_set(&r, &s, kinds[kind].type, cases[c].range, 8 * (i % 2));
             for (int64_t j = 0; j < s.keys * x.v.mat.cols; j++) x.v.host[j] *= cases[c].values;
             store(&x.v);
             attend_all(&b, &s, &x, false);
@@ -360,7 +359,7 @@ static void tall_tiles(void **state)
         for (int mask = GPU_MASK_FULL; mask <= GPU_MASK_CAUSAL; mask++) {
             shape s = {2, 2, dim, 0.1f, (gpu_mask)mask, 20, 150, 150};
             s.heads = s.kv_heads = properties.multiprocessors;
-            set x = make_set(&r, &s, GPU_BF16, GPU_BF16, 2, 8);
+            set x = make_set(&r, &s, GPU_BF16, 2, 8);
             attend_all(&b, &s, &x, true);
             compare(&b, &x, &s, s.queries / 3);
             for (int part = 0; part < 3; part++) compare_rows(&b, &r, &s, &x, x.o.host, 4);
@@ -377,7 +376,7 @@ static void thousands_of_keys(void **state)
     for (int kind = 0; kind < KINDS; kind++) {
         bench b = open_bench(kinds[kind].capability, GPU_EMULATED_FORWARD);
         shape s = {4, 2, 128, 0.1f, GPU_MASK_CAUSAL, 0, 10, 4500};
-        set x = make_set(&r, &s, kinds[kind].type, kinds[kind].type, 2, 0);
+        set x = make_set(&r, &s, kinds[kind].type, 2, 0);
         attend_all(&b, &s, &x, false);
         compare(&b, &x, &s, 3);
         float last[4 * 128];
@@ -400,8 +399,7 @@ static void addresses_change_nothing(void **state)
         bench b = open_bench(kinds[kind].capability, GPU_EMULATED_FORWARD);
         random_state r = {6};
         shape s = {4, 2, 64, 0.2f, GPU_MASK_CAUSAL, 0, 70, 140};
-        set x = make_set(&r, &s, kinds[kind].type, kinds[kind].type, 2, 8),
-            y = make_set(&r, &s, kinds[kind].type, kinds[kind].type, 2, 1);
+        set x = make_set(&r, &s, kinds[kind].type, 2, 8), y = make_set(&r, &s, kinds[kind].type, 2, 1);
         operand *from[] = {&x.q, &x.k, &x.v}, *to[] = {&y.q, &y.k, &y.v};
         for (int i = 0; i < 3; i++) {
             memcpy(to[i]->host, from[i]->host, (size_t)(to[i]->mat.rows * to[i]->mat.cols) * sizeof(float));
@@ -427,7 +425,7 @@ static void unreached_and_nan(void **state)
             shape s = {1, 1, 16, 0.25f, GPU_MASK_BAND, 3, 16, 70};
             s.keys = room ? 70 : 5;
             if (room) s.radius = 60;
-            set x = make_set(&r, &s, kinds[kind].type, kinds[kind].type, 1, 0);
+            set x = make_set(&r, &s, kinds[kind].type, 1, 0);
             attend_all(&b, &s, &x, room);
             for (int i = 0; i < 16; i++)
                 for (int c = 0; c < 16; c++) assert_int_equal(x.o.host[i * 16 + c] == 0, !room && i > 7);
@@ -451,7 +449,7 @@ static void extremes(void **state)
     for (int kind = 0; kind < KINDS; kind++) {
         bench b = open_bench(kinds[kind].capability, GPU_EMULATED_FORWARD);
         shape s = {2, 1, 32, 1, GPU_MASK_FULL, 0, 40, 150};
-        set x = make_set(&r, &s, kinds[kind].type, kinds[kind].type, 60, 0);
+        set x = make_set(&r, &s, kinds[kind].type, 60, 0);
         attend_all(&b, &s, &x, true);
         compare(&b, &x, &s, 1);
         drop_set(&x);
@@ -465,7 +463,7 @@ static void misuse_is_refused(void **state)
     random_state r = {9};
     bench b = open_bench(90, GPU_EMULATED_FORWARD);
     shape s = {2, 1, 16, 0.25f, GPU_MASK_FULL, 0, 3, 3};
-    set x = make_set(&r, &s, GPU_BF16, GPU_BF16, 1, 0);
+    set x = make_set(&r, &s, GPU_BF16, 1, 0);
     gpu_attention good = {x.o.mat, x.q.mat, x.k.mat, x.v.mat, 2, 1, 16, 0.25f, GPU_MASK_FULL, 0, NULL}, bad[7];
     assert_int_equal(b.gpu->attention(b.stream, &good), 0);
     for (int i = 0; i < 7; i++) bad[i] = good;

@@ -54,7 +54,8 @@ size_t gpu_kernel_attention_room(const gpu_attention *a)
 static bool is_sound(const gpu_attention *a)
 {
     if (a->heads < 1 || a->kv_heads < 1 || a->heads % a->kv_heads || a->head_dim < 1) return false;
-    if (a->head_dim > ATTENTION_HEAD_DIM || a->q.type != a->k.type || a->k.type != a->v.type) return false;
+    if (a->head_dim > ATTENTION_HEAD_DIM) return false;
+    if (a->q.type != a->k.type || a->k.type != a->v.type || a->v.type != a->o.type) return false;
     int64_t width = (int64_t)a->heads * a->head_dim, kv_width = (int64_t)a->kv_heads * a->head_dim;
     if (a->q.cols != width || a->o.cols != width || a->k.cols != kv_width || a->v.cols != kv_width) return false;
     if (a->o.rows != a->q.rows || a->k.rows != a->v.rows) return false;
@@ -90,7 +91,7 @@ static attention_task task_of(const gpu_attention *a)
     t.scale = a->scale * 0x1.715476p+0f;
     t.aligned =
         is_aligned(&a->q, a->head_dim, 16) && is_aligned(&a->k, a->head_dim, 16) && is_aligned(&a->v, a->head_dim, 16);
-    t.pairs = a->o.type == GPU_BF16 && is_aligned(&a->o, a->head_dim, 4);
+    t.o_aligned = is_aligned(&a->o, a->head_dim, 16);
     t.blocks = (int)blocks_of(a->k.rows);
     if (a->room && few(a)) {
         t.parts = (float *)a->room;

@@ -32,12 +32,12 @@ typedef struct attention_task {
     int past;         /* CAUSAL: keys - queries */
     int radius;       /* BAND */
     gpu_mask mask;
-    float scale;  /* of scores, times log2(e); above 0 */
-    int aligned;  /* rows of q, k and v may be read in pieces of 16 bytes */
-    int pairs;    /* of bf16 may be stored in o */
-    int blocks;   /* of keys */
-    float *parts; /* [kv_heads][blocks][rows][head_dim], sums of weighted values; NULL: all at once */
-    float *stats; /* [kv_heads][blocks][rows][2]: top, sum */
+    float scale;   /* of scores, times log2(e); above 0 */
+    int aligned;   /* rows of q, k and v may be read in pieces of 16 bytes */
+    int o_aligned; /* those of o, too */
+    int blocks;    /* of keys */
+    float *parts;  /* [kv_heads][blocks][rows][head_dim], sums of weighted values; NULL: all at once */
+    float *stats;  /* [kv_heads][blocks][rows][2]: top, sum */
 } attention_task;
 
 /* Keys [first, last] that a row sees; none when last < first. Both never fall from a row to the next. */

@@ -52,23 +52,19 @@ GPU_DEVICE void bring_block(uint16_t *tile, const attention_task &t, const gpu_m
 {
     enum { STEP = THREADS / (D / CHUNK) };
     int chunk = (int)threadIdx.x % (D / CHUNK), row = (int)threadIdx.x / (D / CHUNK);
-    int64_t column = (int64_t)kv_head * t.head_dim + chunk * CHUNK;
-    const uint16_t *data = (const uint16_t *)m.data;
     int there = t.head_dim - chunk * CHUNK;
+    const uint16_t *from =
+        (const uint16_t *)m.data + (first + row) * m.stride + (int64_t)kv_head * t.head_dim + chunk * CHUNK;
     if (t.aligned) {
+        int end = there > 0 ? t.keys - first : 0;
 #pragma unroll
-        for (int i = 0; i < ATTENTION_KEYS / STEP; i++) {
-            int r = row + i * STEP;
-            bool wanted = there > 0 && first + r < t.keys;
-            gpu_copy16_async(place<D>(tile, r, chunk), data + (wanted ? (first + r) * m.stride + column : 0), wanted);
-        }
+        for (int r = row; r < row + ATTENTION_KEYS; r += STEP, from += STEP * m.stride)
+            gpu_copy16_async(place<D>(tile, r, chunk), from, r < end);
         return;
     }
 #pragma unroll 1
-    for (int r = row; r < ATTENTION_KEYS; r += STEP) {
-        int wanted = first + r < t.keys ? there : 0;
-        bring(place<D>(tile, r, chunk), data + (wanted > 0 ? (first + r) * m.stride + column : 0), wanted, false);
-    }
+    for (int r = row; r < ATTENTION_KEYS; r += STEP, from += STEP * m.stride)
+        bring(place<D>(tile, r, chunk), from, first + r < t.keys ? there : 0, false);
 }
 
 /* The rows of a warp: TILES tiles of 16, of which lane 4 g + c has rows g and g + 8, columns 2 c and 2 c + 1 of eight.
@@ -100,7 +96,7 @@ GPU_DEVICE void multiply_keys(float (&s)[TILES][2 * PAIRS][4], uint16_t *q, uint
         for (int n = 0; n < 2 * PAIRS; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) s[i][n][e] = 0;
-#pragma unroll
+#pragma unroll 2
     for (int step = 0; step < D / 16; step++) {
         uint32_t a[TILES][4];
 #pragma unroll
@@ -123,6 +119,7 @@ template <int TILES>
 GPU_DEVICE void hide(float (&s)[TILES][2 * PAIRS][4], const attention_task &t, const warp_rows &w, int first, int lane)
 {
     if (first >= w.by_all.first && first + ATTENTION_KEYS - 1 <= w.by_all.last) return;
+    lane = gpu_shuffle(lane, lane); /* so that the ranges below are not kept in registers from block to block */
 #pragma unroll
     for (int i = 0; i < TILES; i++)
 #pragma unroll
@@ -200,15 +197,39 @@ GPU_DEVICE void multiply_values(float (&d)[TILES][2][4], const uint32_t (&p)[TIL
     }
 }
 
-/* Two neighbours of a row of o, of which as many are stored as the head has. */
-GPU_DEVICE void store_two(const attention_task &t, int64_t row, int dim, float low, float high)
+/* Of the four lanes that have the same rows of each tile, lane i of the four keeps the sum of half i % 2 of tile i / 2.
+ * Adds the block to that, and gets the factors of all. */
+template <int TILES>
+GPU_DEVICE void add_rows(attention_factors (&f)[TILES][2], attention_sum *total, const float (&top)[TILES][2],
+                         const float (&sums)[TILES][2], int lane)
 {
-    if (dim + 1 < t.head_dim && t.o.type == GPU_BF16 && t.pairs) {
-        *(uint32_t *)((uint16_t *)t.o.data + row + dim) = gpu_pack_bf16(low, high);
-        return;
+    bool odd = lane % 2 > 0, upper = TILES > 1 && lane % 4 > 1;
+    float first_top = odd ? top[0][1] : top[0][0], last_top = odd ? top[TILES - 1][1] : top[TILES - 1][0];
+    float first_sum = odd ? sums[0][1] : sums[0][0], last_sum = odd ? sums[TILES - 1][1] : sums[TILES - 1][0];
+    float own_top = upper ? last_top : first_top, own_sum = upper ? last_sum : first_sum;
+    attention_factors own = attention_add<true>(total, own_top, own_sum);
+#pragma unroll
+    for (int i = 0; i < 2 * TILES; i++) {
+        f[i / 2][i % 2].before = gpu_shuffle(own.before, lane / 4 * 4 + i);
+        f[i / 2][i % 2].block = gpu_shuffle(own.block, lane / 4 * 4 + i);
     }
-    if (dim < t.head_dim) attention_store(t.o, row + dim, low);
-    if (dim + 1 < t.head_dim) attention_store(t.o, row + dim + 1, high);
+}
+
+/* Writes a warp's rows of o, which lie in `tile` like queries. */
+template <int D>
+GPU_DEVICE void store_rows(const attention_task &t, uint16_t *tile, int kv_head, int first, int rows, int lane)
+{
+    int chunk = lane % (D / CHUNK), there = t.head_dim - chunk * CHUNK;
+    uint16_t *o = (uint16_t *)t.o.data;
+#pragma unroll 1
+    for (int r = lane / (D / CHUNK); r < rows; r += 32 / (D / CHUNK)) {
+        if (first + r >= t.rows || there <= 0) continue;
+        uint16_t *to = o + attention_row(t, t.o, kv_head, first + r) + chunk * CHUNK, *from = place<D>(tile, r, chunk);
+        if (t.o_aligned)
+            *(uint4 *)to = *(const uint4 *)from;
+        else
+            for (int i = 0; i < CHUNK && i < there; i++) to[i] = from[i];
+    }
 }
 
 template <int D, int TILES> GPU_KERNEL(WARPS * 32) void attention_walk(attention_task t)
@@ -226,18 +247,18 @@ template <int D, int TILES> GPU_KERNEL(WARPS * 32) void attention_walk(attention
     uint16_t *own = q + warp * TILES * 16 * D;
 
     float o[TILES][D / 8][4];
-    attention_sum total[TILES][2];
+    attention_sum total = {-INFINITY, 0}; /* of one row: see add_rows() */
 #pragma unroll
-    for (int i = 0; i < TILES; i++) {
+    for (int i = 0; i < TILES; i++)
 #pragma unroll
         for (int n = 0; n < D / 8; n++)
 #pragma unroll
             for (int e = 0; e < 4; e++) o[i][n][e] = 0;
-        total[i][0] = total[i][1] = {-INFINITY, 0};
-    }
 
-    bring_queries<D, THREADS>(q, t, kv_head, first_row, ROWS);
-    if (blocks.first <= blocks.last) bring_block<D, THREADS>(k, t, t.k, kv_head, blocks.first * ATTENTION_KEYS);
+    if (blocks.first <= blocks.last) {
+        bring_queries<D, THREADS>(q, t, kv_head, first_row, ROWS);
+        bring_block<D, THREADS>(k, t, t.k, kv_head, blocks.first * ATTENTION_KEYS);
+    }
     gpu_copy_commit();
 #pragma unroll 1
     for (int block = blocks.first; block <= blocks.last; block++) {
@@ -256,11 +277,7 @@ template <int D, int TILES> GPU_KERNEL(WARPS * 32) void attention_walk(attention
             hide<TILES>(s, t, w, first, lane);
             weigh<TILES>(p, top, s, t.scale);
             add_weights<TILES>(sums, p);
-#pragma unroll
-            for (int i = 0; i < TILES; i++)
-#pragma unroll
-                for (int half = 0; half < 2; half++)
-                    f[i][half] = attention_add<true>(&total[i][half], top[i][half], sums[i][half]);
+            add_rows<TILES>(f, &total, top, sums, lane);
         }
         gpu_copy_wait<0>();
         __syncthreads(); /* values are there, and nobody reads keys */
@@ -281,19 +298,21 @@ template <int D, int TILES> GPU_KERNEL(WARPS * 32) void attention_walk(attention
         }
     }
 
+    if (w.first >= t.rows) return;
+    __syncwarp(); /* nobody reads the queries that were there */
+    float own_end = attention_end(total.sum);
 #pragma unroll
     for (int i = 0; i < TILES; i++)
 #pragma unroll
         for (int half = 0; half < 2; half++) {
-            int row = w.first + i * 16 + half * 8 + lane / 4;
-            if (row >= t.rows) continue;
-            float end = attention_end(total[i][half].sum);
-            int64_t at = attention_row(t, t.o, kv_head, row);
+            float end = gpu_shuffle(own_end, lane / 4 * 4 + i * 2 + half);
 #pragma unroll
             for (int n = 0; n < D / 8; n++)
-                store_two(t, at, n * 8 + lane % 4 * 2, attention_result(o[i][n][2 * half], end),
-                          attention_result(o[i][n][2 * half + 1], end));
+                *(uint32_t *)(place<D>(own, i * 16 + half * 8 + lane / 4, n) + lane % 4 * 2) = gpu_pack_bf16(
+                    attention_result(o[i][n][2 * half], end), attention_result(o[i][n][2 * half + 1], end));
         }
+    __syncwarp();
+    store_rows<D>(t, own, kv_head, w.first, TILES * 16, lane);
 #else
     (void)t;
 #endif
