@@ -85,6 +85,9 @@ static void logits_refuse_what_does_not_fit(void **state)
     ace_device_close(dev);
 }
 
+/* Ordinary values; subnormal ones; those whose products are subnormal; those whose sums exceed the largest number. */
+static const float sizes_of_x[] = {1, 0x1p-124f, 0x1p-66f, 0x1p65f}, sizes_of_w[] = {1, 1, 0x1p-66f, 0x1p60f};
+
 /* The kernel for few rows must give the bits of the one for many. */
 static void a_few_rows_of_a_product_are_those_of_many(void **state)
 {
@@ -94,9 +97,10 @@ static void a_few_rows_of_a_product_are_those_of_many(void **state)
     for (int round = 0; round < ROUNDS; round++) {
         ace_mark mark = ace_scratch_mark(dev);
         int64_t k = random_int(&r, 1, 900), n = random_int(&r, 1, 200);
-        host_weight w = make_weight(dev, &r, ACE_WEIGHT_PRODUCT, n, k, 1, -1, 1);
-        host_weight gated = make_weight(dev, &r, ACE_WEIGHT_GATED, 2 * n, k, 1, -1, 1);
-        fenced x = fence(dev, &r, ace_device_act(dev), ROWS, k, -1, 1);
+        float size = sizes_of_w[round % 4], size_of_x = sizes_of_x[round % 4];
+        host_weight w = make_weight(dev, &r, ACE_WEIGHT_PRODUCT, n, k, 1, -size, size);
+        host_weight gated = make_weight(dev, &r, ACE_WEIGHT_GATED, 2 * n, k, 1, -size, size);
+        fenced x = fence(dev, &r, ace_device_act(dev), ROWS, k, -size_of_x, size_of_x);
         fenced many[2] = {fence(dev, &r, ACE_F32, ROWS, n, 0, 0), fence(dev, &r, ace_device_act(dev), ROWS, n, 0, 0)};
         ace_linear(dev, many[0].mat, x.mat, w.w, NULL);
         ace_linear_silu_mul(dev, many[1].mat, x.mat, gated.w);

@@ -233,7 +233,10 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
         return;
     }
     if (cpu->kernels->tiles && w->dtype == ACE_BF16) {
-        cpu_multiply_tiles(dev, &whole);
+        if (cpu_has_few_rows(&whole))
+            cpu_multiply_few_rows(dev, &whole);
+        else
+            cpu_multiply_tiles(dev, &whole);
         return;
     }
     bool bf16 = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;

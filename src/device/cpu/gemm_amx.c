@@ -35,6 +35,15 @@ static void begin(void)
     _tile_loadconfig(&all_full);
 }
 
+static void begin_few(int rows)
+{
+    tile_config config = all_full;
+    uint8_t few = (uint8_t)rows;
+    config.rows[0] = config.rows[1] = config.rows[4] = few;
+    __asm__ volatile("" : : "m"(config)); /* all of it is read, see above */
+    _tile_loadconfig(&config);
+}
+
 static void end(void)
 {
     _tile_release();
@@ -120,4 +129,9 @@ static void stream_b(float *c, const char *a, const int32_t *lines, int64_t step
     multiply(c, a, lines, steps, b, accumulate, rows, cols, false, meanwhile, context);
 }
 
-const cpu_tiles cpu_tiles_amx = {.begin = begin, .end = end, .stream_a = stream_a, .stream_b = stream_b};
+const cpu_tiles cpu_tiles_amx = {.begin = begin,
+                                 .begin_few = begin_few,
+                                 .end = end,
+                                 .stream_a = stream_a,
+                                 .stream_b = stream_b,
+                                 .few_rows = cpu_few_rows_amx};

@@ -16,7 +16,8 @@ enum {
     CPU_MR_MAX = 12, /* most rows of a tile, over all instruction sets */
     CPU_SOON = 8,    /* bytes fetched ahead per step of k */
     CPU_KEYS = 64,   /* keys of an attention block */
-    CPU_DOTS = 4     /* most rows on either side of `dots` */
+    CPU_DOTS = 4,    /* most rows on either side of `dots` */
+    CPU_FEW_ROWS = 4 /* most rows of `few_rows` */
 };
 
 /* C[count][32] (+)= A[count][length] . B, the matrix micro-kernel.
@@ -52,10 +53,14 @@ typedef void cpu_tile_kernel(float *c, const char *a, const int32_t *lines, int6
 typedef struct cpu_tiles {
     /* A thread calls these around its calls of the others: the unit's registers are set up, and given back. */
     void (*begin)(void);
+    void (*begin_few)(int rows); /* begin() for calls of at most `rows` <= 16 rows: of A and C no others are touched */
     void (*end)(void);
     /* Each leaves the first-level cache to one operand, which is used again soon: that is B in the first, A in the
      * second. The results are the same. */
     cpu_tile_kernel *stream_a, *stream_b;
+    /* The same bits for 1 .. CPU_FEW_ROWS rows of x, bf16 values as float32, `ldx` apart, of which `steps` times 32 are
+     * read; c[rows][32] is overwritten. Without the unit, and faster where B comes from memory. */
+    void (*few_rows)(float *c, const float *x, int64_t ldx, int rows, int64_t steps, const char *b);
 } cpu_tiles;
 
 /* ace_epilogue with its vectors as plain pointers. Absent parts are NULL or have no rows. */
@@ -138,6 +143,7 @@ extern const cpu_kernels cpu_kernels_avx512_vnni;
 extern const cpu_kernels cpu_kernels_avx512_bf16;
 extern const cpu_kernels cpu_kernels_amx;
 extern const cpu_tiles cpu_tiles_amx;
+void cpu_few_rows_amx(float *c, const float *x, int64_t ldx, int rows, int64_t steps, const char *b);
 #endif
 
 #endif

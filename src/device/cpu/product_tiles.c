@@ -37,8 +37,9 @@ enum {
     TOGETHER = 4,                /* panels finished together in the first order: longer pieces of rows to write */
     WIDE_TOGETHER = 2,           /* the same of wide rows */
     STRIP = 4,                   /* rows finished at a time */
-    SOON_BYTES = 8 << 10,        /* how far ahead weights are asked for that pass by once */
-    SOON_LINES = 8               /* of each step's 32, that are asked for */
+    HALF_TILE = CPU_TILE / 2,
+    SOON_BYTES = 8 << 10, /* how far ahead weights are asked for that pass by once */
+    SOON_LINES = 8        /* of each step's 32, that are asked for */
 };
 
 /* A thread's workspace. */
@@ -78,10 +79,11 @@ static int64_t round_up(int64_t a, int64_t b)
 
 /* ---- the input ----------------------------------------------------------------------------------------------- */
 
-/* Positions per phase that `rows` output rows read, in whole halves of a tile. */
+/* Positions per phase that `rows` output rows read, in whole halves of a tile unless the rows do not fill one. */
 static int64_t run_length(const ace_conv *conv, int64_t taps, int64_t rows)
 {
-    int64_t span = (round_up(rows, CPU_TILE / 2) - 1) * conv->stride + (taps - 1) * conv->dilation + 1;
+    int64_t read = rows <= HALF_TILE ? rows : round_up(rows, HALF_TILE);
+    int64_t span = (read - 1) * conv->stride + (taps - 1) * conv->dilation + 1;
     return cpu_divide_up(span, conv->stride);
 }
 
@@ -279,6 +281,13 @@ static void tile_by_tile(const tiling *t, block *b, buffers *own)
     finish_all(&k);
 }
 
+/* Asks for the first weights of a task whose rows make one tile, which takes as long as its weights take to come. */
+static void ask_for_first(const tiling *t, int64_t panel)
+{
+    const char *weights = (const char *)t->p->w->data + (size_t)panel * t->panel_bytes;
+    for (size_t i = 0; i < SOON_BYTES && i < t->panel_bytes; i += 64) __builtin_prefetch(weights + i, 0, 2);
+}
+
 static void tile_task(void *context, int64_t index, int worker)
 {
     const tiling *t = context;
@@ -288,7 +297,11 @@ static void tile_task(void *context, int64_t index, int worker)
     b.rows = cpu_min(t->block_rows, t->p->rows - b.first);
     b.run = run_length(&t->p->conv, t->taps, b.rows);
     b.positions = b.run * t->p->conv.stride;
-    t->cpu->kernels->tiles->begin();
+    if (b.rows <= CPU_TILE) ask_for_first(t, panel);
+    if (b.rows <= HALF_TILE)
+        t->cpu->kernels->tiles->begin_few((int)b.rows);
+    else
+        t->cpu->kernels->tiles->begin();
     if (t->resident)
         tile_by_tile(t, &b, own);
     else
@@ -342,6 +355,7 @@ void cpu_multiply_tiles(ace_device *dev, const cpu_product *p)
     t.steps = t.taps * t.slabs;
     int64_t together = t.pass_slabs < t.slabs ? t.pass_slabs : t.steps; /* what is cut into chunks of equal length */
     t.chunk_steps = cpu_divide_up(together, cpu_divide_up(together, CHUNK_STEPS));
+    if (p->rows <= CPU_TILE && together <= RESIDENT_STEPS) t.chunk_steps = together; /* nothing is met again */
     bool wide = p->conv.stride == 1 && t.pass_slabs == t.slabs && t.slabs > WIDE_SLABS;
     if (wide) most_rows = WIDE_ROWS;
     t.together = wide ? WIDE_TOGETHER : TOGETHER;
