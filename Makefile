@@ -44,7 +44,7 @@ fuzz:
 	tools/fuzz.sh build-fuzz/fuzz $(FUZZ_SECONDS)
 
 format-check:
-	git ls-files '*.c' '*.h' | xargs clang-format --dry-run --Werror
+	git ls-files '*.c' '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run --Werror
 
 install-check: all
 	tools/install-check.sh $(BUILD)
