@@ -17,6 +17,8 @@
 
 enum { CHUNK = 8 /* elements of 16 bytes */, WARPS = 4, PAIRS = ATTENTION_KEYS / 16 };
 
+#if GPU_ARCH >= 800 /* older ones have attention_fma.cu */
+
 /* The element of a tile of rows of D. */
 template <int D> GPU_DEVICE uint16_t *place(uint16_t *tile, int row, int chunk)
 {
@@ -231,6 +233,8 @@ GPU_DEVICE void store_rows(const attention_task &t, uint16_t *tile, int kv_head,
             for (int i = 0; i < CHUNK && i < there; i++) to[i] = from[i];
     }
 }
+
+#endif
 
 template <int D, int TILES> GPU_KERNEL(WARPS * 32) void attention_walk(attention_task t)
 {
