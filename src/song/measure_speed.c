@@ -31,11 +31,18 @@ static double fastest_product(ace_device *dev, const ace_weight *w, int64_t rows
     for (int64_t i = 0; host && i < rows * WIDTH; i++) host[i] = 1;
     if (host) ace_upload(dev, x, host);
     double best = 0;
-    for (int i = 0; i < RUNS; i++) {
+    float one;
+    for (int i = 0, repeats = 1; i < RUNS; i++) {
         double start = ace_clock();
-        ace_linear(dev, y, x, w, NULL);
-        double seconds = ace_clock() - start;
+        for (int k = 0; k < repeats; k++) ace_linear(dev, y, x, w, NULL);
+        ace_download(dev, host ? &one : NULL, ace_cols(ace_rows(y, 0, 1), 0, 1)); /* a card works on its own: waits */
+        double seconds = (ace_clock() - start) / repeats;
         if (i == 0 || seconds < best) best = seconds;
+        /* a card is done sooner than it can be asked */
+        if (seconds * repeats < 2e-3 && repeats < 256) {
+            repeats *= 4;
+            i = 0;
+        }
     }
     ace_scratch_release(dev, mark);
     return best;
