@@ -47,7 +47,7 @@ static inline tiny_lm open_tiny_lm(const char *name, const ace_cpu_options *opti
     read_lm_config(&lm);
     lm.part = part_new(name, &error);
     assert_true(lm.part && part_add(lm.part, lm.weights, "", &error) && part_finish(lm.part, &error));
-    lm.dev = ace_cpu_open(options, &error);
+    lm.dev = open_compute(options, &error);
     if (!lm.dev) fail_msg("%s", error.message);
     lm.meter = ace_meter_open(lm.dev, &error);
     assert_non_null(lm.meter);

@@ -16,12 +16,13 @@ static lm_session *open_session(const tiny_lm *lm, const lm_session_limits *limi
 {
     ace_error error = {0};
     ace_device_reset_peak(lm->meter);
+    ace_scratch_reserve(lm->meter, 0, 0, NULL);
     lm_session *planned = lm_session_open(&lm->planned, limits, &error);
     if (!planned) fail_msg("%s", error.message);
     size_t peak = ace_device_get_stats(lm->meter).scratch_peak;
     lm_session_close(planned);
     assert_int_equal(ace_device_get_stats(lm->meter).scratch_bytes, 0);
-    assert_true(ace_scratch_reserve(lm->dev, peak, 0, &error));
+    assert_true(ace_scratch_reserve(lm->dev, peak, ace_device_get_stats(lm->meter).host_peak, &error));
     ace_device_reset_peak(lm->dev);
     lm_session *session = lm_session_open(&lm->model, limits, &error);
     if (!session) fail_msg("%s", error.message);

@@ -19,7 +19,7 @@ static void read_together(const tiny_lm *lm, int32_t *const ids[BATCH], int64_t 
 {
     ace_error error = {0};
     int64_t hidden = lm->config.stack.hidden, vocabulary = lm->config.vocab_size, all = prompt + steps;
-    assert_true(ace_scratch_reserve(lm->dev, (size_t)16 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(lm->dev, (size_t)16 << 20, (size_t)16 << 20, &error));
     qwen3_cache cache = qwen3_cache_new(&lm->model, BATCH * all, all, BATCH * prompt);
     ace_mat states = ace_scratch(lm->dev, ACE_F32, BATCH, hidden), y = ace_scratch(lm->dev, ACE_F32, BATCH, vocabulary);
     qwen3_sequence sequences[BATCH];
@@ -113,7 +113,7 @@ static void must_write(const tiny_lm *lm, lm_item *items, int count, bool guided
     ace_error error = {0};
     lm_session_limits limits = {count, guided, lm_rows_needed(count, 64, options->negative_count, options->max_tokens),
                                 400, 0};
-    assert_true(ace_scratch_reserve(lm->dev, (size_t)32 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(lm->dev, (size_t)32 << 20, (size_t)32 << 20, &error));
     lm_session *session = lm_session_open(&lm->model, &limits, &error);
     if (!session || !lm_write(session, items, count, options, &error)) fail_msg("%s", error.message);
     lm_session_close(session);

@@ -173,7 +173,7 @@ static void close_stand_in(stand_in *s)
 static lm_session *open_session(const stand_in *s, int items, int64_t tokens)
 {
     ace_error error = {0};
-    assert_true(ace_scratch_reserve(s->lm.dev, (size_t)64 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(s->lm.dev, (size_t)64 << 20, (size_t)64 << 20, &error));
     lm_session_limits limits = {items, false, lm_rows_needed(items, 3, 0, tokens), tokens + 3, 0};
     lm_session *session = lm_session_open(&s->lm.model, &limits, &error);
     if (!session) fail_msg("%s", error.message);

@@ -12,6 +12,7 @@
 
 #include "device/device.h"
 #include "model/checkpoint.h"
+#include "support/compute.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -75,7 +76,7 @@ static inline bench open_bench(const char *variant, ace_dtype precision, int thr
     snprintf(path, sizeof path, "%s/model/%s.safetensors", TEST_DATA, variant);
     b.goldens = tensors_open(path, &error);
     if (!b.goldens) fail_msg("%s", error.message);
-    b.dev = ace_cpu_open(&(ace_cpu_options){.precision = precision, .threads = threads}, &error);
+    b.dev = open_compute(&(ace_cpu_options){.precision = precision, .threads = threads}, &error);
     if (!b.dev) fail_msg("%s", error.message);
     b.meter = ace_meter_open(b.dev, &error);
     if (!b.meter) fail_msg("%s", error.message);

@@ -220,7 +220,7 @@ static void a_code_that_does_not_exist_is_an_error(void **state)
     (void)state;
     ace_error error = {0};
     codes_run run = open_run("turbo", ACE_F32, 1);
-    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 1 << 20, &error));
     const int32_t bad[] = {64000, -1, INT32_MAX, INT32_MIN};
     for (int i = 0; i < 4; i++) {
         run.given[3] = bad[i];
@@ -235,7 +235,7 @@ static void latents_that_are_not_numbers_give_no_codes(void **state)
     (void)state;
     ace_error error = {0};
     codes_run run = open_run("turbo", ACE_F32, 1);
-    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 1 << 20, &error));
     run.latents[17] = NAN;
     encode(&run, run.bench.dev, 0);
     assert_device_failed(run.bench.dev, ACE_ERROR_NUMERIC, "not finite");

@@ -246,7 +246,7 @@ static void steps_do_not_leave_traces(void **state)
     ace_device *dev = run.bench.dev;
     int64_t count = SHORT * run.latent;
     float *given = noise(CONTEXT_SEED, SHORT * run.given), *x = noise(X_SEED, count), *other = noise(99, count);
-    assert_true(ace_scratch_reserve(dev, 8 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(dev, 8 << 20, 8 << 20, &error));
     dit_schedule schedule = dit_schedule_new(model, timesteps, TIMESTEPS);
     dit_context context = dit_context_new(model, given, SHORT);
     dit_condition condition = new_condition(&run, dev, model, ENC_ROWS);
@@ -269,7 +269,7 @@ static void a_step_outside_the_schedule_is_an_error(void **state)
     (void)state;
     ace_error error = {0};
     dit_run run = open_run("turbo", ACE_F32, 1);
-    assert_true(ace_scratch_reserve(run.bench.dev, 8 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(run.bench.dev, 8 << 20, 8 << 20, &error));
     for (run.step = -1; run.step <= TIMESTEPS; run.step += TIMESTEPS + 1) {
         forward(&run, run.bench.dev, 0);
         assert_device_failed(run.bench.dev, ACE_ERROR_INTERNAL, "step outside the schedule");

@@ -114,7 +114,7 @@ static void a_token_beyond_the_vocabulary_is_an_error(void **state)
     (void)state;
     ace_error error = {0};
     text_run run = open_run(ACE_F32, 1);
-    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(run.bench.dev, 1 << 20, 1 << 20, &error));
     const int32_t bad[] = {run.bench.checkpoint->text_encoder.vocab_size, -1, INT32_MAX, INT32_MIN};
     for (int i = 0; i < 4; i++) {
         run.ids[7] = bad[i];

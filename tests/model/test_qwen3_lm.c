@@ -45,10 +45,11 @@ static void read_planned(reading *r)
 {
     ace_error error = {0};
     ace_device_reset_peak(r->lm->meter);
+    ace_scratch_reserve(r->lm->meter, 0, 0, NULL);
     read_in_pieces(r, 1);
     assert_device_ok(r->lm->meter);
     size_t planned = ace_device_get_stats(r->lm->meter).scratch_peak;
-    assert_true(ace_scratch_reserve(r->lm->dev, planned, 0, &error));
+    assert_true(ace_scratch_reserve(r->lm->dev, planned, ace_device_get_stats(r->lm->meter).host_peak, &error));
     ace_device_reset_peak(r->lm->dev);
     read_in_pieces(r, 0);
     assert_device_ok(r->lm->dev);
@@ -149,7 +150,7 @@ static void chosen_rows_of_the_head_are_those_of_the_whole(void **state)
     enum { CHOSEN = 7, FIRST = 41, RANGE = 133, ROWS = 5 };
     static const int32_t chosen[CHOSEN] = {0, 1, 17, 100, 101, 254, 255};
     int64_t hidden = lm.config.stack.hidden, vocabulary = lm.config.vocab_size;
-    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 1 << 20, &error));
     float *values = noise(3, ROWS * hidden), *whole = new_floats(ROWS * vocabulary), *part = new_floats(ROWS * RANGE);
     ace_mat x = ace_scratch(lm.dev, ACE_F32, ROWS, hidden), y = ace_scratch(lm.dev, ACE_F32, ROWS, vocabulary);
     ace_mat some = ace_scratch(lm.dev, ACE_F32, ROWS, CHOSEN), range = ace_scratch(lm.dev, ACE_F32, ROWS, RANGE);
@@ -239,7 +240,7 @@ static void fetched_rows_are_the_kept_ones(void **state)
     qwen3_lm_load(&part, lm.dev, lm.part, &lm.config, &(qwen3_lm_storage){.first_row = 100, .rows = 50});
     assert_device_ok(lm.dev);
     int64_t hidden = lm.config.stack.hidden;
-    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 1 << 20, &error));
     float *values = noise(3, ROWS * hidden), *whole = new_floats(ROWS * CHOSEN), *fetched = new_floats(ROWS * CHOSEN);
     float *rows = new_floats(CHOSEN * hidden), *again = new_floats(CHOSEN * hidden);
     ace_mat x = ace_scratch(lm.dev, ACE_F32, ROWS, hidden), y = ace_scratch(lm.dev, ACE_F32, ROWS, CHOSEN);
@@ -280,7 +281,7 @@ static void a_full_sequence_is_an_error(void **state)
     ace_error error = {0};
     tiny_lm lm = open_tiny_lm(names[0], &(ace_cpu_options){.precision = ACE_F32, .threads = 1});
     const int32_t ids[] = {1, 2, 3, 4, 5, 6, 7, 8, 9};
-    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 0, &error));
+    assert_true(ace_scratch_reserve(lm.dev, 1 << 20, 1 << 20, &error));
     qwen3_cache cache = qwen3_cache_new(&lm.model, 8, 16, 16);
     ace_mat y = ace_scratch(lm.dev, ACE_F32, 1, lm.config.stack.hidden);
     qwen3_sequence sequence = {.capacity = 8};

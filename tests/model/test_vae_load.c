@@ -9,7 +9,7 @@ static ace_error load_changed(const golden *g, bool decodes, const char *name, c
     ace_part part = open_golden(g);
     part.changed = name;
     part.replacement = replacement;
-    ace_device *cpu = open_cpu(ACE_F32, 1), *meter = open_meter(cpu), *dev = on_meter ? meter : cpu;
+    ace_device *cpu = open_dev(ACE_F32, 1), *meter = open_meter(cpu), *dev = on_meter ? meter : cpu;
     if (decodes)
         vae_decoder_free(vae_decoder_load(dev, &part, &g->config, &error));
     else
@@ -185,7 +185,7 @@ static void an_impossible_config_is_refused(void **state)
 {
     (void)state;
     ace_part part = open_golden(&goldens[0]);
-    ace_device *dev = open_cpu(ACE_F32, 1);
+    ace_device *dev = open_dev(ACE_F32, 1);
     const vae_config good = goldens[0].config;
     vae_config bad[12];
     for (int i = 0; i < 12; i++) bad[i] = good;
@@ -220,7 +220,7 @@ static void refused_memory_is_an_error(void **state)
     (void)state;
     for (int decodes = 0; decodes < 2; decodes++) {
         ace_part part = open_golden(&goldens[2]);
-        ace_device *dev = open_cpu(ACE_F32, 1);
+        ace_device *dev = open_dev(ACE_F32, 1);
         bool loaded = false;
         long n = 1;
         for (; !loaded && n < 10000; n++) {

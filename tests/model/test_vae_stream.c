@@ -388,7 +388,7 @@ static void too_little_scratch_is_an_error(void **state)
     codec c = open_codec(&goldens[1], &part, true, ACE_F32, 1);
     float *input = noise(9, 8 * input_cols(&c));
     ace_error error = {0};
-    assert_true(ace_scratch_reserve(c.dev, planned_scratch(&c, 8, 8) - 64, 0, &error));
+    assert_true(ace_scratch_reserve(c.dev, planned_scratch(&c, 8, 8) - 64, 1 << 20, &error));
     vae_stream stream = {.window = 8, .rows = input, .write = collect};
     assert_false(run_stream(&c, false, 8, &stream, &error));
     assert_int_equal(error.status, ACE_ERROR_INTERNAL);

@@ -14,6 +14,7 @@
 #include "base/memory.h"
 #include "model/vae.h"
 #include "model/vae_window.h"
+#include "support/compute.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -87,10 +88,10 @@ static inline float *noise(uint32_t seed, int64_t count)
 
 /* ---- devices ------------------------------------------------------------------------------------------------- */
 
-static inline ace_device *open_cpu(ace_dtype precision, int threads)
+static inline ace_device *open_dev(ace_dtype precision, int threads)
 {
     ace_error error = {0};
-    ace_device *dev = ace_cpu_open(&(ace_cpu_options){.precision = precision, .threads = threads}, &error);
+    ace_device *dev = open_compute(&(ace_cpu_options){.precision = precision, .threads = threads}, &error);
     if (!dev) fail_msg("%s", error.message);
     return dev;
 }
@@ -117,7 +118,7 @@ typedef struct codec {
 static inline codec open_codec(const golden *g, const ace_part *part, bool decodes, ace_dtype precision, int threads)
 {
     ace_error error = {0};
-    codec c = {.config = g->config, .decodes = decodes, .dev = open_cpu(precision, threads)};
+    codec c = {.config = g->config, .decodes = decodes, .dev = open_dev(precision, threads)};
     c.meter = open_meter(c.dev);
     if (decodes) {
         c.decoder = vae_decoder_load(c.dev, part, &g->config, &error);
@@ -190,6 +191,7 @@ static inline size_t planned_scratch(const codec *c, int64_t length, int64_t win
 {
     ace_error error = {0};
     ace_device_reset_peak(c->meter);
+    ace_scratch_reserve(c->meter, 0, 0, NULL);
     if (!run_stream(c, true, length, &(vae_stream){.window = window}, &error)) fail_msg("%s", error.message);
     assert_int_equal(ace_device_get_stats(c->meter).scratch_bytes, 0);
     return ace_device_get_stats(c->meter).scratch_peak;
@@ -201,7 +203,8 @@ static inline float *run_codec(const codec *c, const float *input, int64_t lengt
 {
     ace_error error = {0};
     size_t planned = planned_scratch(c, length, window);
-    if (!ace_scratch_reserve(c->dev, planned, 0, &error)) fail_msg("%s", error.message);
+    if (!ace_scratch_reserve(c->dev, planned, ace_device_get_stats(c->meter).host_peak, &error))
+        fail_msg("%s", error.message);
     ace_device_reset_peak(c->dev);
     collector k = {.cols = output_cols(c), .total = output_rows(c, length)};
     k.rows = malloc((size_t)(k.total * k.cols) * sizeof *k.rows);
