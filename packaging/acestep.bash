@@ -8,6 +8,7 @@ _acestep()
             compopt -o filenames
             mapfile -t COMPREPLY < <(compgen -f -- "$word")
             return ;;
+        --device) mapfile -t COMPREPLY < <(compgen -W "auto cpu cuda cuda:0 cuda:1" -- "$word"); return ;;
         --precision) mapfile -t COMPREPLY < <(compgen -W "bf16 f32" -- "$word"); return ;;
         --format) mapfile -t COMPREPLY < <(compgen -W "wav wav24 wav32 flac flac16 mp3 opus" -- "$word"); return ;;
         --solver) mapfile -t COMPREPLY < <(compgen -W "euler heun sde dpm3m stork4" -- "$word"); return ;;
