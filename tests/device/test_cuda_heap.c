@@ -136,6 +136,7 @@ static bool take(world *w, int index, size_t bytes)
     }
     *o = (owner){true, o->at, bytes, (uint8_t)(index * 7 + bytes)};
     heap_own(w->h, o->at, o);
+    assert_true(bytes <= RANGE);
     memset(w->bytes + o->at, o->value, bytes);
     return true;
 }
