@@ -3,6 +3,8 @@
 #ifndef DEVICE_TEST_H
 #define DEVICE_TEST_H
 
+#include "device/cuda/cuda.h"
+#include "device/cuda/emulation/emulated_gpu.h"
 #include "device/device.h"
 
 #include <math.h>
@@ -21,26 +23,43 @@ typedef struct config {
     ace_isa isa;
     ace_dtype precision;
     const char *label;
+    int capability; /* of the emulated GPU, 90 for 9.0; 0: the CPU device */
+    gpu_emulated_order order;
 } config;
 
+#define CPU(isa, precision, label)                     \
+    {                                                  \
+        isa, precision, label, 0, GPU_EMULATED_FORWARD \
+    }
+
 static const config configs[] = {
-    {ACE_ISA_GENERIC, ACE_F32, "generic f32"},
-    {ACE_ISA_GENERIC, ACE_BF16, "generic bf16"},
-    {ACE_ISA_AVX2, ACE_F32, "avx2 f32"},
-    {ACE_ISA_AVX2, ACE_BF16, "avx2 bf16"},
-    {ACE_ISA_AVX512, ACE_F32, "avx512 f32"},
-    {ACE_ISA_AVX512, ACE_BF16, "avx512 bf16"},
-    {ACE_ISA_AVX512_BF16, ACE_F32, "avx512bf16 f32"},
-    {ACE_ISA_AVX512_BF16, ACE_BF16, "avx512bf16 bf16"},
-    {ACE_ISA_AMX, ACE_F32, "amx f32"},
-    {ACE_ISA_AMX, ACE_BF16, "amx bf16"},
+    CPU(ACE_ISA_GENERIC, ACE_F32, "generic f32"),
+    CPU(ACE_ISA_GENERIC, ACE_BF16, "generic bf16"),
+    CPU(ACE_ISA_AVX2, ACE_F32, "avx2 f32"),
+    CPU(ACE_ISA_AVX2, ACE_BF16, "avx2 bf16"),
+    CPU(ACE_ISA_AVX512, ACE_F32, "avx512 f32"),
+    CPU(ACE_ISA_AVX512, ACE_BF16, "avx512 bf16"),
+    CPU(ACE_ISA_AVX512_BF16, ACE_F32, "avx512bf16 f32"),
+    CPU(ACE_ISA_AVX512_BF16, ACE_BF16, "avx512bf16 bf16"),
+    CPU(ACE_ISA_AMX, ACE_F32, "amx f32"),
+    CPU(ACE_ISA_AMX, ACE_BF16, "amx bf16"),
+    /* kernels of a GPU, run by the emulator; nothing happens before it is waited for, and threads take turns in orders
+     * that no GPU promises to avoid */
+    {ACE_ISA_GENERIC, ACE_F32, "cuda f32 (emulated 9.0)", 90, GPU_EMULATED_SHUFFLED},
+    {ACE_ISA_GENERIC, ACE_BF16, "cuda bf16 (emulated 9.0)", 90, GPU_EMULATED_FORWARD},
+    {ACE_ISA_GENERIC, ACE_BF16, "cuda bf16 (emulated 7.5)", 75, GPU_EMULATED_REVERSE},
     /* products of bytes are all that these add to the others */
-    {ACE_ISA_AVX2_VNNI, ACE_F32, "avx2vnni f32"},
-    {ACE_ISA_AVX2_VNNI, ACE_BF16, "avx2vnni bf16"},
-    {ACE_ISA_AVX512_VNNI, ACE_F32, "avx512vnni f32"},
-    {ACE_ISA_AVX512_VNNI, ACE_BF16, "avx512vnni bf16"},
+    CPU(ACE_ISA_AVX2_VNNI, ACE_F32, "avx2vnni f32"),
+    CPU(ACE_ISA_AVX2_VNNI, ACE_BF16, "avx2vnni bf16"),
+    CPU(ACE_ISA_AVX512_VNNI, ACE_F32, "avx512vnni f32"),
+    CPU(ACE_ISA_AVX512_VNNI, ACE_BF16, "avx512vnni bf16"),
 };
-enum { ALL_CONFIGS = sizeof configs / sizeof *configs, CONFIGS = ALL_CONFIGS - 4, MAX_TESTS = 16 };
+enum {
+    ALL_CONFIGS = sizeof configs / sizeof *configs,
+    CONFIGS = ALL_CONFIGS - 4,
+    CPU_CONFIGS = CONFIGS - 3, /* the first ones */
+    MAX_TESTS = 16
+};
 
 typedef struct device_test {
     const char *name;
@@ -52,8 +71,20 @@ typedef struct device_test {
 static inline ace_device *open_device(const config *c, int threads, size_t scratch, const atomic_bool *stop)
 {
     ace_error error = {0};
-    ace_device *dev = ace_cpu_open(
-        &(ace_cpu_options){.precision = c->precision, .threads = threads, .isa = c->isa, .stop = stop}, &error);
+    ace_device *dev;
+    if (c->capability) {
+        gpu_emulated_settings settings = gpu_emulated_defaults();
+        settings.capability[0] = c->capability / 10;
+        settings.capability[1] = c->capability % 10;
+        settings.delayed = 1;
+        settings.order = c->order;
+        gpu_emulated_set(&settings);
+        dev =
+            ace_cuda_open(&(ace_cuda_options){.precision = c->precision, .gpu = gpu_emulated(), .stop = stop}, &error);
+    } else {
+        dev = ace_cpu_open(
+            &(ace_cpu_options){.precision = c->precision, .threads = threads, .isa = c->isa, .stop = stop}, &error);
+    }
     if (!dev && error.status == ACE_ERROR_DEVICE) {
         print_message("%s: skipped: %s\n", c->label, error.message);
         skip();
@@ -86,6 +117,11 @@ static inline int run_configs(const char *room, const device_test *tests, int co
 static inline int run_device_tests(const char *room, const device_test *tests, int count)
 {
     return run_configs(room, tests, count, 0, CONFIGS);
+}
+
+static inline int run_cpu_tests(const char *room, const device_test *tests, int count)
+{
+    return run_configs(room, tests, count, 0, CPU_CONFIGS);
 }
 
 static inline int run_quantised_tests(const char *room, const device_test *tests, int count)

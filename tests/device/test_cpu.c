@@ -426,5 +426,5 @@ int main(void)
         {"only a convolution that reaches very far is refused", endless_reach_is_refused},
         {"a long operation stops within 0.3 s", stops_quickly},
     };
-    return run_device_tests("device/cpu", tests, sizeof tests / sizeof *tests);
+    return run_cpu_tests("device/cpu", tests, sizeof tests / sizeof *tests);
 }

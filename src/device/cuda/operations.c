@@ -1,4 +1,5 @@
 /* operations.c - the operations of device.h as calls of kernels. */
+#include "base/error.h"
 #include "device/cuda/state.h"
 
 /* ---- operands ------------------------------------------------------------------------------------------------ */
@@ -81,6 +82,8 @@ void cuda_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weigh
 
 /* ---- attention ----------------------------------------------------------------------------------------------- */
 
+enum { HEAD_DIM = 256 }; /* the widest heads that kernels treat */
+
 /* A few queries of many keys are faster with room for partial results. One query of a language model has it: 32 heads
  * of 128, and as many keys as a planner reads. */
 void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)
@@ -88,6 +91,11 @@ void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
     static const gpu_mask masks[] = {
         [ACE_MASK_FULL] = GPU_MASK_FULL, [ACE_MASK_BAND] = GPU_MASK_BAND, [ACE_MASK_CAUSAL] = GPU_MASK_CAUSAL};
     cuda_backend *c = cuda_of(dev);
+    if (s->head_dim > HEAD_DIM) {
+        ace_fail(&dev->failure, ACE_ERROR_MODEL,
+                 "attention heads of %d dimensions are too wide for this program: at most %d", s->head_dim, HEAD_DIM);
+        return;
+    }
     if (!cuda_begin(dev)) return;
     gpu_attention a = {.o = cuda_mat_of(o),
                        .q = cuda_mat_of(q),

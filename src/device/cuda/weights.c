@@ -130,11 +130,14 @@ static bool fail_packing(packing *p, const ace_error *error)
     return false;
 }
 
-/* Readers refuse such weights themselves. Should one not, no number must be made of what is none. */
-static bool refuse(packing *p, const char *what)
+/* Readers refuse such weights themselves. Should one not, no number must be made of what is none. `stored` is the
+ * number of the row as it is stored. */
+static bool refuse(packing *p, int64_t stored, const char *what)
 {
     ace_error error = {0};
-    ace_fail(&error, ACE_ERROR_MODEL, "a weight %s: it cannot be quantised", what);
+    int64_t row = stored, half = stored / TURN % 2;
+    if (p->l.gated) row = half * (p->w->desc.n / 2) + stored / (2 * TURN) * TURN + stored % TURN;
+    ace_fail(&error, ACE_ERROR_MODEL, "row %lld of a weight %s: it cannot be quantised", (long long)row, what);
     return fail_packing(p, &error);
 }
 
@@ -173,30 +176,32 @@ static void pack_plain(const layout *l, char *to, const char *row)
     }
 }
 
-static bool pack_blocks(packing *p, char *to, const char *row)
+/* `stored`, here and below: the number of the first row as they are stored. */
+static bool pack_blocks(packing *p, int64_t stored, char *to, const char *row)
 {
     size_t bytes = bytes_of_rows(p, 1, p->w->dtype);
-    if (!cpu_scales_are_finite(&p->w->desc, (const uint8_t *)row)) return refuse(p, "has an infinite scale");
+    if (!cpu_scales_are_finite(&p->w->desc, (const uint8_t *)row)) return refuse(p, stored, "has an infinite scale");
     memcpy(to, row, bytes);
     memset(to + bytes, 0, p->l.row_bytes - bytes);
     return true;
 }
 
 /* The loop makes bytes that are 128 higher. */
-static bool pack_int8(packing *p, char *to, float *scale, const float *row)
+static bool pack_int8(packing *p, int64_t stored, char *to, float *scale, const float *row)
 {
     *scale = p->c->quantised->row(to, CPU_SLAB, false, row, ACE_F32, p->l.channels);
-    if (!isfinite(*scale)) return refuse(p, "has a value that is not finite");
+    if (!isfinite(*scale)) return refuse(p, stored, "has a value that is not finite");
     for (int64_t k = 0; k < p->l.padded; k++) to[k] = (char)(to[k] ^ CPU_INT8_ZERO);
     return true;
 }
 
 /* A unit of rows. The loop makes columns of blocks: [k / 32][18 bytes][32 columns], of which the first 16 are ours. */
-static bool pack_int4(packing *p, char *to, uint16_t *scales, float *rows, int64_t count, uint8_t *planes)
+static bool pack_int4(packing *p, int64_t stored, char *to, uint16_t *scales, float *rows, int64_t count,
+                      uint8_t *planes)
 {
     int64_t k = p->l.channels, groups = k / INT4_GROUP, all = p->l.padded / INT4_GROUP;
     for (int64_t r = 0; r < count; r++)
-        if (!p->c->quantised->finite(rows + r * k, k)) return refuse(p, "has a value that is not finite");
+        if (!p->c->quantised->finite(rows + r * k, k)) return refuse(p, stored + r, "has a value that is not finite");
     memset(rows + count * k, 0, (size_t)((UNIT - count) * k) * sizeof *rows);
     p->c->quantised->groups(planes, rows, k);
     for (int64_t r = 0; r < count; r++)
@@ -236,14 +241,15 @@ static bool pack_unit(packing *p, int64_t at, int64_t count, int worker)
     char *scales = p->scales + (size_t)at * l->scale_bytes;
     if (!read_unit(p, p->first + at, count, dtype, rows)) return false;
     if (l->form == GPU_INT4)
-        return pack_int4(p, to, (uint16_t *)(void *)scales, (float *)(void *)rows, count,
+        return pack_int4(p, p->first + at, to, (uint16_t *)(void *)scales, (float *)(void *)rows, count,
                          (uint8_t *)rows + cuda_up((size_t)UNIT * bytes, 64));
     for (int64_t r = 0; r < count; r++, rows += bytes, to += l->row_bytes, scales += l->scale_bytes) {
         if (l->form == GPU_PLAIN_F32 || l->form == GPU_PLAIN_BF16)
             pack_plain(l, to, rows);
-        else if (l->form != GPU_INT8 && !pack_blocks(p, to, rows))
+        else if (l->form != GPU_INT8 && !pack_blocks(p, p->first + at + r, to, rows))
             return false;
-        else if (l->form == GPU_INT8 && !pack_int8(p, to, (float *)(void *)scales, (const float *)(const void *)rows))
+        else if (l->form == GPU_INT8 &&
+                 !pack_int8(p, p->first + at + r, to, (float *)(void *)scales, (const float *)(const void *)rows))
             return false;
     }
     return true;

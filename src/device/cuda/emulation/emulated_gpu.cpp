@@ -20,11 +20,6 @@
 #include <sys/mman.h>
 #include <vector>
 
-#pragma weak gpu_kernel_product_room
-#pragma weak gpu_kernel_product
-#pragma weak gpu_kernel_attention_room
-#pragma weak gpu_kernel_attention
-
 struct work;
 
 struct gpu_context {
