@@ -8,19 +8,32 @@
 
 enum { MOST = 1 << 30 /* queries, keys and rows */ };
 
-/* A block of threads for each row of each key head; a thread for each dimension. */
+/* A block of threads for each row of each key head; a thread for each dimension. What one after the other is added
+ * comes from memory in batches, all of one at once. */
 template <bool ROUNDED> GPU_KERNEL(ATTENTION_HEAD_DIM) void attention_merge(attention_task t)
 {
+    enum { BATCH = 16 };
     int row = (int)blockIdx.x, kv_head = (int)blockIdx.y, dim = (int)threadIdx.x;
     if (dim >= t.head_dim) return;
     attention_range blocks = attention_blocks(t, row, 1);
     attention_sum total = {-INFINITY, 0};
     float o = 0;
-#pragma unroll 4
-    for (int block = blocks.first; block <= blocks.last; block++) {
-        int64_t part = attention_part(t, kv_head, block, row);
-        attention_factors f = attention_add<ROUNDED>(&total, t.stats[2 * part], t.stats[2 * part + 1]);
-        o = gpu_fma(t.parts[part * t.head_dim + dim], f.block, o * f.before);
+#pragma unroll 1
+    for (int first = blocks.first; first <= blocks.last; first += BATCH) {
+        float top[BATCH], sum[BATCH], part[BATCH];
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            int64_t at = attention_part(t, kv_head, gpu_min(first + i, blocks.last), row);
+            top[i] = t.stats[2 * at];
+            sum[i] = t.stats[2 * at + 1];
+            part[i] = t.parts[at * t.head_dim + dim];
+        }
+#pragma unroll
+        for (int i = 0; i < BATCH; i++) {
+            if (first + i > blocks.last) break;
+            attention_factors f = attention_add<ROUNDED>(&total, top[i], sum[i]);
+            o = gpu_fma(part[i], f.block, o * f.before);
+        }
     }
     attention_store(t.o, attention_row(t, t.o, kv_head, row) + dim, attention_result(o, attention_end(total.sum)));
 }

@@ -73,7 +73,7 @@ GPU_DEVICE attention_range attention_blocks(const attention_task &t, int first_r
     return blocks;
 }
 
-/* The element [row][0] of a row of q or o, and of a key or value, whose columns begin at kv_head * head_dim. */
+/* Where a row lies in q or o, counted in elements. */
 GPU_DEVICE int64_t attention_row(const attention_task &t, const gpu_mat &m, int kv_head, int row)
 {
     int query = attention_query(t, row), head = kv_head * t.group + row - query * t.group;
