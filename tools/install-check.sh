@@ -7,6 +7,11 @@ cmake --install "$1" --prefix "$place" >/dev/null
 for file in bin/acestep include/acestep.h share/man/man1/acestep.1 share/bash-completion/completions/acestep; do
     test -f "$place/$file" || { echo "not installed: $file"; exit 1; }
 done
+if [ -f "$1/libacestep-cuda.so" ]; then # of a build with nvcc: installed where the program finds it
+    plugin=$(find "$place" -path '*/acestep/libacestep-cuda.so')
+    [ -n "$plugin" ] || { echo "not installed: libacestep-cuda.so"; exit 1; }
+    ACESTEP_CUDA_PLUGIN=/dev/null "$place/bin/acestep" gpu | grep -q "is no file" || { echo "a wrong plug-in is not told"; exit 1; }
+fi
 cat >"$place/program.c" <<'C'
 #include <acestep.h>
 #include <stdio.h>

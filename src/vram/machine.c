@@ -146,7 +146,7 @@ static bool open_at(ace_machine *machine, const ace_machine_options *options, co
     machine->simulated = simulate_read(places->variable, options->vram);
     for (int i = 0; i < machine->simulated.count; i++) warn(machine, machine->simulated.warnings[i]);
     machine->variable = places->variable;
-    machine_find_cards(machine, places);
+    machine_find_cards(machine, places, options->device ? options->device : places->variable("ACESTEP_DEVICE"));
     if (!choose_devices(machine, options, places, error)) {
         size_t used = error ? strlen(error->message) : 0;
         if (error && error->status == ACE_ERROR_DEVICE && machine->plugin_problem[0])

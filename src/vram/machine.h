@@ -21,7 +21,7 @@ struct ace_machine {
     device_word wish;                     /* what was asked for by name; DEVICE_CUDA also when a mapping names cards */
     int device;                           /* index of the device that was asked for, or that is best */
     int parts[MAPPING_PARTS];             /* index of the device of each part, by --gpu-mapping */
-    cuda_plugin plugin;                   /* looked for where there is an NVIDIA card, or the environment names one */
+    cuda_plugin plugin;                   /* see machine_find_cards() */
     char plugin_problem[MACHINE_WARNING]; /* why there is none; "" */
     bool computes;                        /* songs are computed on the chosen card */
     char unused[MACHINE_WARNING]; /* a sentence: which card is not used, and why; "" when there is nothing to say */
@@ -42,9 +42,9 @@ ace_machine *machine_open_at(const ace_machine_options *options, const detect_pl
  * settings_decide() says whether the language model is started. */
 const limits_basis *machine_limits_basis(const ace_machine *machine);
 
-/* In machine_card.c: looks for the plug-in, and lists the cards that only it shows; then, once the device is chosen,
- * says whether that card computes. */
-void machine_find_cards(ace_machine *machine, const detect_places *places);
+/* In machine_card.c: looks for the plug-in where `device`, the environment or a card asks for it, and lists the cards
+ * that only it shows; then, once the device is chosen, says whether that card computes. */
+void machine_find_cards(ace_machine *machine, const detect_places *places, const char *device);
 void machine_consult_plugin(ace_machine *machine);
 
 /* The parts of ace_machine_report(), in report*.c. They append to `out`. */

@@ -27,14 +27,17 @@ static void add_cards_of_plugin(ace_machine *machine, ace_error *error)
     }
 }
 
-void machine_find_cards(ace_machine *machine, const detect_places *places)
+void machine_find_cards(ace_machine *machine, const detect_places *places, const char *device)
 {
     const detect_machine *m = &machine->detected;
     bool nvidia = m->driver_problem != DETECT_FINE;
     const char *named = places->variable("ACESTEP_CUDA_PLUGIN");
     ace_error error = {0};
+    device_wish wish;
+    bool asked = (named && *named) || (device_parse(device, &wish, &error) && wish.word == DEVICE_CUDA);
     for (int i = 0; i < m->count; i++) nvidia = nvidia || m->devices[i].kind == DETECT_NVIDIA;
-    if (!nvidia && !(named && *named)) return; /* nobody asks for it */
+    if (!nvidia && !asked) return; /* nobody needs it */
+    error = (ace_error){0};
     if (cuda_plugin_open(&machine->plugin, named, &error) && !nvidia) add_cards_of_plugin(machine, &error);
     snprintf(machine->plugin_problem, sizeof machine->plugin_problem, "%s", error.message);
 }

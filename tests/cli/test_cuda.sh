@@ -81,6 +81,18 @@ the_card_is_chosen_and_reported() {
     said "on cuda:0 emulated GPU (bf16)"
 }
 
+# Where the program is installed, in bin/, the plug-in is in lib/acestep/.
+the_plug_in_is_found_where_it_is_installed() {
+    mkdir -p prefix/bin prefix/lib/acestep
+    cp "$acestep" prefix/bin/acestep
+    cp "$emulated" prefix/lib/acestep/libacestep-cuda.so
+    "$place/prefix/bin/acestep" gpu --device cuda >out 2>err && ok || bad "an installed plug-in"
+    said "computed on cuda:0, emulated GPU"
+    rm prefix/lib/acestep/libacestep-cuda.so
+    "$place/prefix/bin/acestep" gpu --device cuda >out 2>err
+    said "is not installed"
+}
+
 # A card of 5 GB has the limits of the first tiers, and the plan keeps within what is free.
 # shellcheck disable=SC2086
 the_tier_of_the_card_limits_songs() {
@@ -151,6 +163,7 @@ interruption_stops_the_card() {
 a_machine_without_a_gpu_starts_and_explains_itself
 a_plug_in_that_is_wrong_is_told_and_the_cpu_steps_in
 the_card_is_chosen_and_reported
+the_plug_in_is_found_where_it_is_installed
 the_tier_of_the_card_limits_songs
 [ -n "$short" ] || songs_are_those_of_the_cpu
 [ -n "$short" ] || the_planner_writes_the_same_codes
