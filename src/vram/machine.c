@@ -154,6 +154,10 @@ static bool open_at(ace_machine *machine, const ace_machine_options *options, co
         return false;
     }
     machine_consult_plugin(machine);
+    bool several = false;
+    for (int i = 0; i < MAPPING_PARTS; i++) several = several || machine->parts[i] != machine->device;
+    if (several && machine->computes && machine->wish == DEVICE_CUDA)
+        warn(machine, "the GPU mapping names several cards, and this version computes a song on one: the DiT's");
     if (!conclude(machine, options, error)) return false;
     /* a card's tier advises nobody whose songs the CPU computes */
     if (machine->settings.warning[0] && (!machine->has_card || machine->computes))
