@@ -6,7 +6,9 @@ tiny=$2
 place=$(mktemp -d)
 trap 'rm -rf "$place"' EXIT
 cd "$place" || exit 1
-unset ACESTEP_MODEL ACESTEP_ISA ACESTEP_TIERS MAX_CUDA_VRAM MAX_MPS_VRAM MAX_XPU_VRAM
+unset ACESTEP_MODEL ACESTEP_ISA ACESTEP_TIERS ACESTEP_GPU_MAPPING ACESTEP_CUDA_PLUGIN MAX_CUDA_VRAM MAX_MPS_VRAM MAX_XPU_VRAM
+ACESTEP_DEVICE=cpu # also on a machine with a card
+export ACESTEP_DEVICE
 passed=0
 failed=0
 
