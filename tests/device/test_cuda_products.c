@@ -80,6 +80,12 @@ static void *must(void *p)
     return p;
 }
 
+/* From malloc(), which may be one whose memory a GPU can use. */
+static void *zeros(size_t bytes)
+{
+    return memset(must(malloc(bytes)), 0, bytes);
+}
+
 static float stored(float v, gpu_type type)
 {
     return type == GPU_BF16 ? ace_bf16_to_f32(ace_f32_to_bf16(v)) : v;
@@ -204,7 +210,7 @@ static void fill_plain(uint64_t *r, weight *w, gpu_type type)
 
 static void fill_int8(uint64_t *r, weight *w, int64_t rows)
 {
-    w->scales = must(calloc((size_t)rows, sizeof(float)));
+    w->scales = zeros((size_t)rows * sizeof(float));
     for (int64_t n = 0; n < w->w.n; n++) {
         ((float *)(void *)w->scales)[place_of(&w->w, n)] = random_float(r, 0.001f, 0.02f);
         for (int64_t c = 0; c < w->k; c++) {
@@ -218,7 +224,7 @@ static void fill_int8(uint64_t *r, weight *w, int64_t rows)
 static void fill_int4(uint64_t *r, weight *w, int64_t rows)
 {
     int64_t groups = w->w.padded / 32;
-    w->scales = must(calloc((size_t)(rows * groups), 2));
+    w->scales = zeros((size_t)(rows * groups) * 2);
     for (int64_t n = 0; n < w->w.n; n++)
         for (int64_t c = 0; c < w->k; c += 32) {
             /* of five significant bits, as device.h has them */
@@ -262,7 +268,7 @@ static weight new_weight(uint64_t *r, gpu_form form, gpu_type x, int64_t n, int6
     w.w.form = form;
     w.w.row_bytes = (size_t)up(taps * w.w.padded / block * bytes[form], 16);
     int64_t rows = gated ? up(n / 2, 8) * 2 : n;
-    w.w.data = w.data = must(calloc((size_t)rows * w.w.row_bytes, 1));
+    w.w.data = w.data = zeros((size_t)rows * w.w.row_bytes);
     w.values = must(malloc((size_t)(n * w.k) * sizeof *w.values));
     if (form == GPU_PLAIN_F32 || form == GPU_PLAIN_BF16)
         fill_plain(r, &w, form == GPU_PLAIN_BF16 ? GPU_BF16 : GPU_F32);

@@ -100,10 +100,8 @@ product_family product_int8(void)
 
 template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_int8_plain(product_task t)
 {
-#if GPU_ARCH < 800 || !defined(__CUDACC__)
     GPU_DYNAMIC_SHARED(char, shared);
     make_tile<S>(t, shared);
-#endif
 }
 
 typedef product_shape<plain_math<of_s8, 8, 8, 2, 4>, GPU_INT8, 1, 4> plain_16x32;
