@@ -4,6 +4,7 @@
  * over; so a kernel in which nobody waits needs one fiber and no switch. Threads that can run stand in a queue; when it
  * is empty although some wait, they wait for something that will never come. */
 #include "device/cuda/emulation/fiber.h"
+#include "device/cuda/emulation/races.h"
 #include "device/cuda/kernels/language.h"
 
 #include <cstdarg>
@@ -17,6 +18,13 @@ namespace
 {
 
 enum { MAX_THREADS = 1024, WARP = 32, MAX_WARPS = MAX_THREADS / WARP };
+
+/* Kernels were compiled with -fsanitize=thread. */
+#ifdef EMULATOR_RACES
+const bool RACES = true;
+#else
+const bool RACES = false;
+#endif
 
 /* What threads do together. */
 enum act { NOTHING, BARRIER, SYNC_WARP, SHUFFLE, LOAD_MATRIX, LOAD_TRANSPOSED, MMA_BF16, MMA_F16, MMA_S8 };
@@ -53,6 +61,7 @@ struct lane {
 
 struct warp {
     int arrived;
+    unsigned barriers;
     act at;
     int line;
 };
@@ -61,6 +70,7 @@ struct shared_array {
     const void *place;
     char *data;
     size_t bytes;
+    std::vector<race_byte> accesses; /* of each byte, where the build looks for races */
 };
 
 /* The launch that is running. */
@@ -71,6 +81,7 @@ struct state {
     lane lanes[MAX_THREADS];
     warp warps[MAX_WARPS];
     int threads, done, at_barrier, barrier_line;
+    unsigned barriers;
     int current;
     /* of threads; a ring, in which each is at most once */
     int queue[MAX_THREADS], head, queued;
@@ -184,9 +195,12 @@ void complete_copies(lane *l, int groups)
 {
     size_t kept = 0;
     for (const copy &c : l->copies) {
-        if (c.group >= groups)
+        if (c.group >= groups) {
             l->copies[kept++] = c;
-        else if (c.wanted)
+            continue;
+        }
+        if (RACES) emulator_accessed(c.to, 16, true);
+        if (c.wanted)
             memcpy(c.to, c.from, 16);
         else
             memset(c.to, 0, 16);
@@ -237,6 +251,7 @@ void barrier(int line)
         fail("waits at __syncthreads in line %d while others wait at that in line %d", line, now.barrier_line);
     if (++now.at_barrier == now.threads) {
         now.at_barrier = 0;
+        now.barriers++;
         make_all_ready(0, now.threads);
     }
     wait_for(BARRIER, line);
@@ -257,6 +272,7 @@ void together(act what, int line, const operands &with)
     now.lanes[now.current].with = with;
     if (++w->arrived == WARP) {
         w->arrived = 0;
+        w->barriers += what == SYNC_WARP;
         perform(what, &now.lanes[first]);
         make_all_ready(first, WARP);
     }
@@ -294,6 +310,16 @@ void load_matrices(lane *lanes, bool transposed)
     }
 }
 
+float one_nan(float v)
+{
+    return emulator_one_nan(v);
+}
+
+int32_t one_nan(int32_t v)
+{
+    return v;
+}
+
 /* d[16][8] += a[16][K] b[K][8], in ascending k; the columns of b side by side for the compiler's vectors. */
 template <int K, typename T> void multiply(lane *lanes, const T (&a)[16][K], const T (&b)[K][8])
 {
@@ -304,7 +330,7 @@ template <int K, typename T> void multiply(lane *lanes, const T (&a)[16][K], con
         for (int k = 0; k < K; k++)
             for (int col = 0; col < 8; col++) sum[col] += a[row][k] * b[k][col];
         for (int col = 0; col < 8; col++)
-            static_cast<T *>(lanes[row % 8 * 4 + col / 2].with.d)[row / 8 * 2 + col % 2] = sum[col];
+            static_cast<T *>(lanes[row % 8 * 4 + col / 2].with.d)[row / 8 * 2 + col % 2] = one_nan(sum[col]);
     }
 }
 
@@ -401,6 +427,15 @@ void check_shared(const char *what, const void *address)
     if (!is_shared(address)) fail("%s outside the block's shared memory", what);
 }
 
+/* The array in which an address is. */
+shared_array *array_of(const void *address)
+{
+    const char *p = static_cast<const char *>(address);
+    for (shared_array &s : now.arrays)
+        if (p >= s.data && p < s.data + s.bytes) return &s;
+    return nullptr;
+}
+
 void drop_arrays()
 {
     for (const shared_array &s : now.arrays) free(s.data);
@@ -412,7 +447,7 @@ char *add_array(const void *place, size_t bytes, size_t alignment)
     void *data = nullptr;
     if (posix_memalign(&data, alignment < 16 ? 16 : alignment, bytes) != 0) abort();
     memset(data, 0xff, bytes);
-    now.arrays.push_back({place, static_cast<char *>(data), bytes});
+    now.arrays.push_back({place, static_cast<char *>(data), bytes, std::vector<race_byte>(RACES ? bytes : 0)});
     return static_cast<char *>(data);
 }
 
@@ -422,6 +457,7 @@ char *add_array(const void *place, size_t bytes, size_t alignment)
 void run_block()
 {
     now.done = now.at_barrier = now.head = now.queued = 0;
+    now.barriers++; /* blocks share nothing */
     for (warp &w : now.warps) w.arrived = 0;
     for (int i = 0; i < now.threads; i++) {
         lane *l = &now.lanes[i];
@@ -490,6 +526,7 @@ void gpu_copy16_async(void *shared, const void *global, bool wanted)
         fail("gpu_copy16_async from an address that is not divisible by 16");
     copy c = {static_cast<char *>(shared), static_cast<const char *>(global), wanted, l->group};
     l->copies.push_back(c);
+    if (RACES) emulator_accessed(shared, 16, true);
     memset(shared, 0xff, 16);
     if (now.capability < 80) complete_copies(l, l->group + 1);
 }
@@ -508,6 +545,7 @@ void emulator_copy_wait(int pending)
 static void load(act what, uint32_t r[4], const void *shared_row, int line)
 {
     check_shared(act_names[what], shared_row);
+    if (RACES) emulator_accessed(shared_row, 16, false);
     operands with = {};
     with.d = r;
     with.a = shared_row;
@@ -571,6 +609,21 @@ uint16_t gpu_float_to_half(float value)
     }
     size += 0xfffu + (size >> 13 & 1u);
     return static_cast<uint16_t>(sign | (size - 0x38000000u) >> 13);
+}
+
+/* Races are looked for in shared memory only. */
+void emulator_accessed(const void *address, size_t bytes, bool writes)
+{
+    shared_array *s = now.current < 0 ? nullptr : array_of(address);
+    if (!s || s->accesses.empty()) return;
+    size_t at = static_cast<size_t>(static_cast<const char *>(address) - s->data);
+    unsigned warp_barriers = now.warps[now.current / WARP].barriers;
+    for (size_t i = at; i < at + bytes && i < s->bytes; i++) {
+        int other = races_note(&s->accesses[i], now.current, now.barriers, warp_barriers, writes);
+        if (other >= 0)
+            fail("%s byte %zu of shared memory that thread %d uses with no barrier between them",
+                 writes ? "writes" : "reads", i, other);
+    }
 }
 
 /* ---- running --------------------------------------------------------------------------------------------------------

@@ -218,9 +218,20 @@ void gpu_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], EMULATOR
 
 /* ---- words of one thread ---------------------------------------------------------------------------------------- */
 
+/* A GPU has one NaN as a result, where a CPU keeps that of an operand, whichever the compiler takes first: here the one
+ * that this CPU makes of operands that are none. */
+static inline float emulator_one_nan(float v)
+{
+#ifdef __x86_64__
+    return v == v ? v : gpu_float_of(0xffc00000u);
+#else
+    return v == v ? v : gpu_float_of(0x7fc00000u);
+#endif
+}
+
 static inline float gpu_fma(float a, float b, float c)
 {
-    return fmaf(a, b, c);
+    return emulator_one_nan(fmaf(a, b, c));
 }
 
 static inline float gpu_exp2_fast(float x)
@@ -234,11 +245,10 @@ uint16_t gpu_float_to_half(float value);
 
 static inline uint16_t gpu_float_to_bf16(float value);
 
+/* NaN as in gpu_float_to_bf16: on a GPU, whose one result that is NaN is 0x7fffffff, both give 0x7fff. */
 static inline uint32_t gpu_pack_bf16(float low, float high)
 {
-    uint32_t upper = high == high ? gpu_float_to_bf16(high) : 0x7fffu;
-    uint32_t lower = low == low ? gpu_float_to_bf16(low) : 0x7fffu;
-    return upper << 16 | lower;
+    return static_cast<uint32_t>(gpu_float_to_bf16(high)) << 16 | gpu_float_to_bf16(low);
 }
 
 static inline int gpu_dot4(int a, int b, int c)
