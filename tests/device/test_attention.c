@@ -1,4 +1,5 @@
 /* Attention: every mask, head grouping and odd length against double precision; rows against rows computed alone. */
+#define SLOW_WHEN_EMULATED
 #include "device_test.h"
 
 enum { SCRATCH = 64 << 20 };

@@ -1,4 +1,5 @@
 /* What a language model's steps are made of: products of a few rows, and dot products with rows of a table. */
+#define SLOW_WHEN_EMULATED
 #include "device_test.h"
 
 enum { SCRATCH = 64 << 20, ROUNDS = 40 };

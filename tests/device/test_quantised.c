@@ -1,5 +1,6 @@
 /* Weights in 8 bits, in 4 bits and in GGUF's blocks: products against what device.h says of each form, computed here in
  * double precision; and what must not happen (other bits with other neighbours, numbers made of NaN, overflow). */
+#define SLOW_WHEN_EMULATED
 #include "epilogue_test.h"
 
 enum { SCRATCH = 64 << 20, FORMS = 6, GROUP = 32 };
