@@ -28,13 +28,13 @@ check:
 test:
 	cmake --preset release -DACE_TESTS=ON >/dev/null
 	cmake --build $(BUILD) -j $(JOBS)
-	ctest --test-dir $(BUILD) --output-on-failure
+	ctest --test-dir $(BUILD) -j $(JOBS) --output-on-failure
 
 # The same tests under AddressSanitizer and UndefinedBehaviorSanitizer.
 sanitize:
 	cmake --preset sanitize >/dev/null
 	cmake --build build-sanitize -j $(JOBS)
-	ctest --test-dir build-sanitize --output-on-failure
+	ctest --test-dir build-sanitize -j $(JOBS) --output-on-failure
 
 # Each fuzzer over its corpus, then FUZZ_SECONDS of new inputs.
 FUZZ_SECONDS := 10
