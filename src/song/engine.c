@@ -4,6 +4,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "song/compute.h"
+#include "song/self_test.h"
 #include "vram/machine.h"
 
 #include <stdarg.h>
@@ -49,6 +50,10 @@ static bool open_card(ace_engine *engine, const ace_engine_options *o, const com
         return true;
     }
     engine->dev = compute_open(a->machine, compute, &problem);
+    if (engine->dev && !self_test_device(engine->dev, &problem)) { /* noise must not pass for music */
+        ace_device_close(engine->dev);
+        engine->dev = NULL;
+    }
     if (engine->dev) {
         size_t taken = ace_device_get_stats(engine->dev).workspace;
         return allowance_limit_to_card(a, compute_free_bytes(a->machine), taken, error);

@@ -1,9 +1,9 @@
 /* self_test.c - computations whose answers are known beforehand: whole numbers small enough that every precision and
  * every instruction set must get them exactly right. */
+#include "song/self_test.h"
 #include "base/error.h"
 #include "base/memory.h"
 #include "base/philox.h"
-#include "device/device.h"
 #include "song/compute.h"
 #include "vram/machine.h"
 
@@ -164,6 +164,33 @@ static bool attention_is_exact(ace_device *dev, float *host)
     return exact;
 }
 
+/* Whether the device gets all of it right, in words, too. */
+static bool is_exact(ace_device *dev, char detail[256], ace_error *error)
+{
+    ace_error problem = {0};
+    float *host = ace_calloc((size_t)ROWS * INPUTS, sizeof *host, "the self test", &problem);
+    bool ok = host && ace_scratch_reserve(dev, 1 << 20, 0, &problem);
+    bool product = ok && product_is_exact(dev, host), conv = ok && convolution_is_exact(dev, host);
+    bool attention = ok && attention_is_exact(dev, host);
+    if (ok) ace_device_ok(dev, &problem);
+    free(host);
+    snprintf(detail, 256, "matrix product %s, convolution %s, attention %s%s%.100s", product ? "exact" : "WRONG",
+             conv ? "exact" : "WRONG", attention ? "exact" : "WRONG", problem.status ? ": " : "", problem.message);
+    if (problem.status) return ace_fail(error, problem.status, "%s", problem.message);
+    return ace_scratch_reserve(dev, 0, 0, error) && product && conv && attention;
+}
+
+bool self_test_device(ace_device *dev, ace_error *error)
+{
+    char detail[256];
+    ace_error problem = {0};
+    if (is_exact(dev, detail, &problem)) return true;
+    if (problem.status) return ace_fail(error, problem.status, "%s", problem.message);
+    return ace_fail(error, ACE_ERROR_DEVICE,
+                    "%s does not compute right (%s): update its driver, or use another device (--device cpu)",
+                    ace_device_name(dev), detail);
+}
+
 /* `dev` may be NULL: then `problem` says why it could not be opened. Closes it. */
 static void check_arithmetic(report *r, const char *check, ace_device *dev, ace_error *problem)
 {
@@ -173,16 +200,8 @@ static void check_arithmetic(report *r, const char *check, ace_device *dev, ace_
             problem->status == ACE_ERROR_DEVICE ? "not on this processor" : problem->message);
         return;
     }
-    float *host = ace_calloc((size_t)ROWS * INPUTS, sizeof *host, "the self test", problem);
-    bool ok = host && ace_scratch_reserve(dev, 1 << 20, 0, problem);
-    bool product = ok && product_is_exact(dev, host), conv = ok && convolution_is_exact(dev, host);
-    bool attention = ok && attention_is_exact(dev, host);
-    ace_device_ok(dev, problem);
-    snprintf(detail, sizeof detail, "matrix product %s, convolution %s, attention %s%s%.100s",
-             product ? "exact" : "WRONG", conv ? "exact" : "WRONG", attention ? "exact" : "WRONG",
-             problem->status ? ": " : "", problem->message);
-    say(r, product && conv && attention, check, detail);
-    free(host);
+    bool exact = is_exact(dev, detail, problem);
+    say(r, exact, check, detail);
     ace_device_close(dev);
 }
 
