@@ -15,5 +15,5 @@ typedef of_bf16 type;
 
 product_family product_bf16_without_matrices(gpu_form form)
 {
-    return form == GPU_PLAIN_BF16 ? plain_family<GPU_PLAIN_BF16>() : expanded_family(form);
+    return form == GPU_PLAIN_BF16 ? plain_family<GPU_PLAIN_BF16>() : product_expanded_family<forms>(form);
 }

@@ -13,5 +13,5 @@ typedef of_f32 type;
 
 product_family product_f32(gpu_form form)
 {
-    return form == GPU_PLAIN_F32 ? plain_family<GPU_PLAIN_F32>() : expanded_family(form);
+    return form == GPU_PLAIN_F32 ? plain_family<GPU_PLAIN_F32>() : product_expanded_family<forms>(form);
 }

@@ -31,21 +31,3 @@ template <gpu_form FORM> static product_family plain_family()
     };
     return {kernels, sizeof kernels / sizeof *kernels};
 }
-
-static product_family expanded_family(gpu_form form)
-{
-    switch (form) {
-    case GPU_INT4:
-        return forms<GPU_INT4>::family();
-    case GPU_Q8_0:
-        return forms<GPU_Q8_0>::family();
-    case GPU_Q4_K:
-        return forms<GPU_Q4_K>::family();
-    case GPU_Q5_K:
-        return forms<GPU_Q5_K>::family();
-    case GPU_Q6_K:
-        return forms<GPU_Q6_K>::family();
-    default:
-        return {NULL, 0};
-    }
-}

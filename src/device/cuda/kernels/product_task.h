@@ -63,6 +63,25 @@ typedef struct product_family {
     int count;
 } product_family;
 
+/* The family of a form that is expanded, out of one class for each form. */
+template <template <gpu_form> class FORMS> product_family product_expanded_family(gpu_form form)
+{
+    switch (form) {
+    case GPU_INT4:
+        return FORMS<GPU_INT4>::family();
+    case GPU_Q8_0:
+        return FORMS<GPU_Q8_0>::family();
+    case GPU_Q4_K:
+        return FORMS<GPU_Q4_K>::family();
+    case GPU_Q5_K:
+        return FORMS<GPU_Q5_K>::family();
+    case GPU_Q6_K:
+        return FORMS<GPU_Q6_K>::family();
+    default:
+        return {NULL, 0};
+    }
+}
+
 /* The families; count 0 where there is none for the form. */
 product_family product_bf16(gpu_form form);
 product_family product_bf16_without_matrices(gpu_form form); /* before capability 8.0 */
