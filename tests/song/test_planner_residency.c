@@ -1,6 +1,6 @@
 /* However the planner's weights are stored, and however often it is asked, it writes the same codes and takes what was
  * planned: layers streamed, rows fetched, plans that turn out longer, twenty songs and refusals between them. */
-#include "song_fixture.h"
+#include "made_song.h"
 
 #include "base/memory.h"
 #include "song/engine.h"
@@ -16,35 +16,6 @@ static void allow(ace_engine *engine, size_t limit)
 {
     engine->limit = limit;
     ace_device_set_limit(engine->dev, limit);
-}
-
-typedef struct made {
-    float *samples;
-    int64_t count;
-    size_t planned, measured;
-} made;
-
-static bool keep(void *user, const ace_audio *audio, ace_error *error)
-{
-    made *m = user;
-    (void)error;
-    if (!m->samples) m->samples = calloc((size_t)(4 * audio->total), sizeof *m->samples); /* up to two songs */
-    memcpy(m->samples + 2 * (audio->item * audio->total + audio->first), audio->samples,
-           (size_t)(2 * audio->count) * sizeof *m->samples);
-    m->count += 2 * audio->count;
-    return true;
-}
-
-static bool make(ace_engine *engine, const ace_request *request, made *m, ace_error *error)
-{
-    ace_result result;
-    ace_callbacks callbacks = {.user = m, .audio = keep};
-    *m = (made){0};
-    bool ok = ace_generate(engine, request, &callbacks, &result, error);
-    m->planned = result.planned_peak;
-    m->measured = result.measured_peak;
-    ace_result_free(&result);
-    return ok;
 }
 
 /* From the most memory to the least, byte by byte where the plan changes: the same song, in what was planned. */
