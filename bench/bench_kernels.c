@@ -6,8 +6,8 @@
  * the thread is measured instead of the time on the wall, for machines that are busy with other things. The peak is
  * measured too: a loop of independent fused multiply-adds of the widest vectors, on as many threads.
  *
- * Where oneDNN was found, products of bf16 also run there: `repeats` pairs of one run here and one there, and the
- * median of the pairs' ratios is printed (above 1: we are faster). */
+ * Where oneDNN was found, products also run there, with the instructions of `isa`: `repeats` pairs of one run here and
+ * one there, and the median of the pairs' ratios is printed (above 1: we are faster). */
 #include "device/device.h"
 #include "device/rates.h"
 #include "yardstick.h"
@@ -109,8 +109,8 @@ static void compare(bench *b, operation *op)
         theirs[i] = end - middle;
         ratios[i] = theirs[i] / ours[i];
     }
-    printf("%-44s %9.3f ms, oneDNN %.3f ms: %.2f x oneDNN (medians of %d pairs)\n", "", median(ours, count) * 1e3,
-           median(theirs, count) * 1e3, median(ratios, count), count);
+    printf("%-44s %9.3f ms, oneDNN %.3f ms: %.2f x oneDNN (medians of %d pairs; %s)\n", "", median(ours, count) * 1e3,
+           median(theirs, count) * 1e3, median(ratios, count), count, yardstick_implementation(op->other));
 }
 
 static void measure(bench *b, operation *op, const char *format, ...) __attribute__((format(printf, 3, 4)));
@@ -206,8 +206,40 @@ static void linears(bench *b)
                         .x = matrix(b, act, m, k),
                         .w = weight(b, ACE_WEIGHT_PRODUCT, n, k, 1),
                         .run = run_linear};
-        if (act == ACE_BF16) op.other = yardstick_linear(m, k, n, b->threads);
+        op.other = yardstick_linear(act == ACE_BF16 ? YARDSTICK_BF16 : YARDSTICK_F32, m, k, n, b->threads);
         measure(b, &op, "linear %lld x %lld x %lld", (long long)m, (long long)k, (long long)n);
+        ace_weight_free(b->dev, op.w);
+        ace_scratch_release(b->dev, mark);
+    }
+}
+
+/* Ours from bf16 or float32 to the same, quantised and scaled on the way; oneDNN only the product, in the kinds of
+ * bytes that it offers: the fastest of them is what to hold ours against. */
+static void int8_linears(bench *b)
+{
+    static const int64_t shapes[][3] = {{750, 2048, 6144}, {750, 6144, 2048}, {1500, 2048, 2048}, {375, 2048, 12288}};
+    static const struct {
+        yardstick_kind kind;
+        const char *name;
+    } kinds[] = {{YARDSTICK_INT8, "s8 -> s32"},
+                 {YARDSTICK_INT8_ROUNDED, "s8 -> bf16"},
+                 {YARDSTICK_U8, "u8 -> s32"},
+                 {YARDSTICK_U8_ROUNDED, "u8 -> bf16"}};
+    ace_dtype act = ace_device_act(b->dev);
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        int64_t m = shapes[i][0], k = shapes[i][1], n = shapes[i][2];
+        ace_mark mark = ace_scratch_mark(b->dev);
+        operation op = {.y = ace_scratch(b->dev, act, m, n), .x = matrix(b, act, m, k), .run = run_linear};
+        op.w = ace_weight_new(
+            b->dev,
+            &(ace_weight_desc){
+                .kind = ACE_WEIGHT_PRODUCT, .name = "bench", .n = n, .k = k, .taps = 1, .form = ACE_FORM_INT8},
+            read_pattern, &k);
+        for (size_t j = 0; j < sizeof kinds / sizeof *kinds; j++) {
+            op.other = yardstick_linear(kinds[j].kind, m, k, n, b->threads);
+            measure(b, &op, "int8 %lld x %lld x %lld, oneDNN %s", (long long)m, (long long)k, (long long)n,
+                    op.other ? kinds[j].name : "cannot");
+        }
         ace_weight_free(b->dev, op.w);
         ace_scratch_release(b->dev, mark);
     }
@@ -447,6 +479,7 @@ static bool run_device(const ace_cpu_options *options, const char *only, int rep
     b.peak = rates_multiply(ace_device_name(b.dev), options->threads);
     printf("\n%s, peak %.0f GFLOP/s\n", ace_device_name(b.dev), b.peak);
     if (wanted(&b, "linear")) linears(&b);
+    if (wanted(&b, "int8")) int8_linears(&b);
     if (wanted(&b, "gated")) gated(&b);
     if (wanted(&b, "quantised")) quantised(&b);
     if (wanted(&b, "conv")) convolutions(&b);
@@ -482,6 +515,7 @@ int main(int argc, char **argv)
             repeats = atoi(value);
         }
     }
+    yardstick_limit(options.isa);
     bool ok = true;
     for (int bf16 = 0; bf16 < 2; bf16++) {
         options.precision = bf16 ? ACE_BF16 : ACE_F32;
