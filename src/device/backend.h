@@ -45,6 +45,9 @@ typedef struct ace_backend_ops {
     void (*attention)(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape);
     void (*embed)(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
     void (*logits)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids);
+    /* NULL where the device does not sample */
+    void (*sample)(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional,
+                   const ace_sampling *sampling, const double *uniform);
     void (*copy)(ace_device *dev, ace_mat y, ace_mat x);
     void (*add)(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
     void (*silu)(ace_device *dev, ace_mat y, ace_mat x);
@@ -62,7 +65,8 @@ struct ace_device {
     const ace_backend_ops *ops;
     char name[96];
     bool meter;
-    bool apart; /* its memory is not the host's */
+    bool apart;   /* its memory is not the host's */
+    bool samples; /* it has ace_sample() */
     ace_dtype act;
     size_t near_bytes;
     const atomic_bool *stop;

@@ -588,6 +588,23 @@ void ace_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, 
     if (proceed(dev, fits, "ace_logits", y.rows) && count > 0) dev->ops->logits(dev, y, x, table, first, ids);
 }
 
+bool ace_device_samples(const ace_device *dev)
+{
+    return dev->samples;
+}
+
+void ace_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *s,
+                const double *uniform)
+{
+    bool fits = dev->samples && uniform && choices.dtype == ACE_F32 && values.dtype == ACE_F32 && values.cols >= 1 &&
+                values.cols <= ACE_SAMPLE_COLUMNS && is(values, choices.rows, values.cols) &&
+                is(choices, choices.rows, 2) && residual_fits(unconditional, values.rows, values.cols) &&
+                s->temperature >= 0 && s->top_k >= 0 && s->top_p > 0 && s->top_p <= 1;
+    count_work(dev, 0, mat_bytes(values) + mat_bytes(unconditional));
+    if (proceed(dev, fits, "ace_sample", values.rows))
+        dev->ops->sample(dev, choices, values, unconditional, s, uniform);
+}
+
 void ace_copy(ace_device *dev, ace_mat y, ace_mat x)
 {
     bool fits = f32_or_act(dev, x) && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols);

@@ -286,6 +286,27 @@ void ace_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_
 void ace_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids,
                 int64_t count);
 
+/* How ace_sample() chooses. */
+typedef struct ace_sampling {
+    float guidance;    /* value = unconditional + guidance * (value - unconditional), where there are such rows */
+    float temperature; /* 0: the largest value, the first of equals */
+    int top_k;         /* 0: off */
+    float top_p;       /* in (0, 1]; 1: off */
+} ace_sampling;
+
+enum { ACE_SAMPLE_COLUMNS = 1 << 19 }; /* of a row that ace_sample() takes */
+
+/* Whether the device has ace_sample(); where it has not, the host chooses (lm/lm_sampling.h). */
+bool ace_device_samples(const ace_device *dev);
+
+/* One column of each row of `values`, by the rules of lm.md 5.1, steps 2 and 5 to 8, with one uniform number in (0, 1)
+ * for each row (host). values, unconditional: F32 of the same shape; unconditional may be absent (data and rows 0).
+ * choices: F32 [rows][2]: the column, -1 where a value is not finite; and, with temperature 0, 1 if another column has
+ * the same value, else 0. What is chosen is what lm_sample() chooses, unless `uniform` lies within 1e-12 of where that
+ * changes: the weights are summed in another order. */
+void ace_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *sampling,
+                const double *uniform);
+
 /* y = x, converting; shapes agree. */
 void ace_copy(ace_device *dev, ace_mat y, ace_mat x);
 

@@ -17,6 +17,7 @@ enum {
     FINE,
     FINE_IN_A_WARP,
     FINE_COPY,
+    FINE_ATOMIC,
     NO_BARRIER_BEFORE_READING,
     NO_BARRIER_BEFORE_WRITING,
     BOTH_WRITE,
@@ -25,6 +26,8 @@ enum {
     COPY_WITHOUT_BARRIER,
     COPY_INTO_WHAT_IS_READ,
     LOAD_WITHOUT_BARRIER,
+    ATOMIC_AND_READ,
+    ATOMIC_AND_WRITE,
     CASES
 };
 
@@ -60,6 +63,14 @@ GPU_KERNEL(64) void race_kernel(race_args a)
         __syncthreads();
         gpu_load_matrix_x4(r, tile + 4 * (63 - t));
         v += r[0];
+        break;
+    case FINE_ATOMIC:
+        if (t == 0) tile[0] = 0;
+        __syncthreads();
+        gpu_atomic_add(&tile[0], 1u);
+        gpu_atomic_max(&tile[0], 0u);
+        __syncthreads();
+        v = tile[0];
         break;
     case NO_BARRIER_BEFORE_READING:
         tile[t] = (uint32_t)t;
@@ -101,6 +112,16 @@ GPU_KERNEL(64) void race_kernel(race_args a)
         gpu_load_matrix_x4(r, tile + 4 * (63 - t));
         v = r[0];
         break;
+    case ATOMIC_AND_READ:
+        if (t == 0) tile[0] = 0;
+        __syncthreads();
+        gpu_atomic_add(&tile[0], 1u);
+        v = tile[0];
+        break;
+    case ATOMIC_AND_WRITE:
+        gpu_atomic_min(&tile[t / 2], 5u);
+        tile[t] = 5;
+        break;
     }
     a.y[t] = v;
 }
@@ -125,8 +146,8 @@ static void races_are_found(void **)
             assert_int_equal(g->commit(context, memory, bytes), 0);
             race_args a = {what, (uint32_t *)memory, (const uint32_t *)memory + 4096};
             int error = gpu_launch(race_kernel, dim3(2), 64, 0, stream, a);
-            if (what <= FINE_COPY && error) fail_msg("case %d: %s", what, g->message(error));
-            if (what > FINE_COPY) {
+            if (what <= FINE_ATOMIC && error) fail_msg("case %d: %s", what, g->message(error));
+            if (what > FINE_ATOMIC) {
                 if (error != GPU_EMULATED_KERNEL) fail_msg("case %d was not found", what);
                 assert_non_null(strstr(g->message(error), "with no barrier between them"));
             }

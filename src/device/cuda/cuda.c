@@ -210,6 +210,7 @@ static const ace_backend_ops cuda_ops = {
     .attention = cuda_attention,
     .embed = cuda_embed,
     .logits = cuda_logits,
+    .sample = cuda_sample,
     .copy = cuda_copy,
     .add = cuda_add,
     .silu = cuda_silu,
@@ -266,7 +267,7 @@ ace_device *ace_cuda_open(const ace_cuda_options *options, ace_error *error)
     ace_device *dev = ace_calloc(1, sizeof *dev, "the CUDA device", error);
     if (!dev) return NULL;
     dev->ops = &cuda_ops;
-    dev->apart = true;
+    dev->apart = dev->samples = true;
     dev->act = options->precision;
     dev->stop = options->stop;
     if (open_backend(dev, options, error)) return dev;

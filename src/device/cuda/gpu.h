@@ -18,9 +18,12 @@ extern "C" {
 #endif
 
 enum {
-    GPU_ABI = 1,    /* raised with every change of this file: a plug-in of another number is refused */
-    GPU_IDS = 512,  /* numbers that embed() and logits() take in one call */
-    GPU_K_TILE = 64 /* channels of a tap of a weight are filled up with zeros to a multiple of this */
+    GPU_ABI = 2,                  /* raised with every change of this file: a plug-in of another number is refused */
+    GPU_IDS = 512,                /* numbers that embed() and logits() take in one call */
+    GPU_K_TILE = 64,              /* channels of a tap of a weight are filled up with zeros to a multiple of this */
+    GPU_SAMPLE_ROWS = 16,         /* rows that sample() takes in one call */
+    GPU_SAMPLE_COLUMNS = 1 << 19, /* of one of them */
+    GPU_SAMPLE_ROOM = 56 << 10    /* bytes of room for one of them */
 };
 
 typedef struct gpu_context gpu_context; /* one device, opened */
@@ -129,6 +132,17 @@ typedef struct gpu_embedding {
     int32_t ids[GPU_IDS];
 } gpu_embedding;
 
+/* ace_sample() of device.h, for up to GPU_SAMPLE_ROWS rows. */
+typedef struct gpu_sampling {
+    gpu_mat choices;       /* F32 rows x 2 */
+    gpu_mat values;        /* F32 */
+    gpu_mat unconditional; /* F32, or absent */
+    float guidance, temperature, top_p;
+    int top_k;
+    double uniform[GPU_SAMPLE_ROWS];
+    void *room; /* GPU_SAMPLE_ROOM bytes for each row */
+} gpu_sampling;
+
 /* ---- the functions ------------------------------------------------------------------------------------------- */
 
 typedef struct gpu {
@@ -180,6 +194,7 @@ typedef struct gpu {
     int (*snake)(gpu_stream *s, gpu_mat y, gpu_mat x, const float *alpha, const float *inv_beta);
     int (*embed)(gpu_stream *s, const gpu_embedding *e);
     int (*logits)(gpu_stream *s, const gpu_embedding *e);
+    int (*sample)(gpu_stream *s, const gpu_sampling *sampling);
     int (*copy)(gpu_stream *s, gpu_mat y, gpu_mat x);
     int (*add)(gpu_stream *s, gpu_mat y, gpu_mat a, gpu_mat b); /* b may have one row */
     int (*silu)(gpu_stream *s, gpu_mat y, gpu_mat x);

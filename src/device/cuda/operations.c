@@ -204,3 +204,28 @@ void cuda_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table,
         if (dev->failure.status != ACE_OK) return;
     }
 }
+
+/* ---- choosing ------------------------------------------------------------------------------------------------ */
+
+_Static_assert(GPU_SAMPLE_ROWS *GPU_SAMPLE_ROOM <= CUDA_TRANSIT, "the transit is room for sampling");
+_Static_assert((int)GPU_SAMPLE_COLUMNS == (int)ACE_SAMPLE_COLUMNS, "what device.h promises");
+
+void cuda_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *sampling,
+                 const double *uniform)
+{
+    cuda_backend *c = cuda_of(dev);
+    gpu_sampling s = {.guidance = sampling->guidance,
+                      .temperature = sampling->temperature,
+                      .top_p = sampling->top_p,
+                      .top_k = sampling->top_k,
+                      .room = c->transit};
+    for (int64_t first = 0, rows; first < values.rows && cuda_begin(dev); first += rows) {
+        rows = values.rows - first < GPU_SAMPLE_ROWS ? values.rows - first : GPU_SAMPLE_ROWS;
+        s.choices = cuda_mat_of(ace_rows(choices, first, rows));
+        s.values = cuda_mat_of(ace_rows(values, first, rows));
+        if (unconditional.rows) s.unconditional = cuda_mat_of(ace_rows(unconditional, first, rows));
+        memcpy(s.uniform, uniform + first, (size_t)rows * sizeof *uniform);
+        cuda_queued(dev, c->gpu->sample(c->compute, &s), "in a choice");
+        if (dev->failure.status != ACE_OK) return;
+    }
+}

@@ -575,6 +575,12 @@ static int logits(gpu_stream *s, const gpu_embedding *e)
     return error ? error : gpu_kernel_logits(s, e);
 }
 
+static int sample(gpu_stream *s, const gpu_sampling *sampling)
+{
+    int error = use(s->context);
+    return error ? error : gpu_kernel_sample(s, sampling);
+}
+
 static int copy(gpu_stream *s, gpu_mat y, gpu_mat x)
 {
     int error = use(s->context);
@@ -634,6 +640,7 @@ extern "C" __attribute__((visibility("default"))) const gpu *acestep_gpu(void)
                                   snake,
                                   embed,
                                   logits,
+                                  sample,
                                   copy,
                                   add,
                                   silu};

@@ -135,6 +135,8 @@ void cuda_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_wei
                          int64_t first_position);
 void cuda_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
 void cuda_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids);
+void cuda_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *sampling,
+                 const double *uniform);
 void cuda_copy(ace_device *dev, ace_mat y, ace_mat x);
 void cuda_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
 void cuda_silu(ace_device *dev, ace_mat y, ace_mat x);

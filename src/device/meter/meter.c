@@ -33,6 +33,7 @@ ace_device *ace_meter_open(const ace_device *like, ace_error *error)
     snprintf(dev->name, sizeof dev->name, "meter for %.80s", like->name);
     dev->meter = true;
     dev->apart = like->apart;
+    dev->samples = like->samples;
     dev->act = like->act;
     dev->near_bytes = like->near_bytes;
     dev->stats.workspace = like->stats.workspace;

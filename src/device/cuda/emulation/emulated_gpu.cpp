@@ -611,6 +611,7 @@ gpu all_functions()
     g.snake = gpu_kernel_snake;
     g.embed = gpu_kernel_embed;
     g.logits = gpu_kernel_logits;
+    g.sample = gpu_kernel_sample;
     g.copy = gpu_kernel_copy;
     g.add = gpu_kernel_add;
     g.silu = gpu_kernel_silu;

@@ -199,7 +199,7 @@ void complete_copies(lane *l, int groups)
             l->copies[kept++] = c;
             continue;
         }
-        if (RACES) emulator_accessed(c.to, 16, true);
+        if (RACES) emulator_accessed(c.to, 16, RACE_WRITE);
         if (c.wanted)
             memcpy(c.to, c.from, 16);
         else
@@ -526,9 +526,39 @@ void gpu_copy16_async(void *shared, const void *global, bool wanted)
         fail("gpu_copy16_async from an address that is not divisible by 16");
     copy c = {static_cast<char *>(shared), static_cast<const char *>(global), wanted, l->group};
     l->copies.push_back(c);
-    if (RACES) emulator_accessed(shared, 16, true);
+    if (RACES) emulator_accessed(shared, 16, RACE_WRITE);
     memset(shared, 0xff, 16);
     if (now.capability < 80) complete_copies(l, l->group + 1);
+}
+
+/* The address of an atomic operation. */
+template <typename T> static T *atomic(T *to)
+{
+    if (reinterpret_cast<uintptr_t>(to) % sizeof *to) fail("an atomic operation on an address that is not aligned");
+    if (RACES) emulator_accessed(to, sizeof *to, RACE_ATOMIC);
+    return to;
+}
+
+void gpu_atomic_add(uint32_t *to, uint32_t value)
+{
+    *atomic(to) += value;
+}
+
+void gpu_atomic_add(uint64_t *to, uint64_t value)
+{
+    *atomic(to) += value;
+}
+
+void gpu_atomic_max(uint32_t *to, uint32_t value)
+{
+    uint32_t *at = atomic(to);
+    if (value > *at) *at = value;
+}
+
+void gpu_atomic_min(uint32_t *to, uint32_t value)
+{
+    uint32_t *at = atomic(to);
+    if (value < *at) *at = value;
 }
 
 void gpu_copy_commit()
@@ -545,7 +575,7 @@ void emulator_copy_wait(int pending)
 static void load(act what, uint32_t r[4], const void *shared_row, int line)
 {
     check_shared(act_names[what], shared_row);
-    if (RACES) emulator_accessed(shared_row, 16, false);
+    if (RACES) emulator_accessed(shared_row, 16, RACE_READ);
     operands with = {};
     with.d = r;
     with.a = shared_row;
@@ -612,17 +642,17 @@ uint16_t gpu_float_to_half(float value)
 }
 
 /* Races are looked for in shared memory only. */
-void emulator_accessed(const void *address, size_t bytes, bool writes)
+void emulator_accessed(const void *address, size_t bytes, race_kind kind)
 {
+    static const char *const does[] = {"reads", "writes", "changes"};
     shared_array *s = now.current < 0 ? nullptr : array_of(address);
     if (!s || s->accesses.empty()) return;
     size_t at = static_cast<size_t>(static_cast<const char *>(address) - s->data);
     unsigned warp_barriers = now.warps[now.current / WARP].barriers;
     for (size_t i = at; i < at + bytes && i < s->bytes; i++) {
-        int other = races_note(&s->accesses[i], now.current, now.barriers, warp_barriers, writes);
+        int other = races_note(&s->accesses[i], now.current, now.barriers, warp_barriers, kind);
         if (other >= 0)
-            fail("%s byte %zu of shared memory that thread %d uses with no barrier between them",
-                 writes ? "writes" : "reads", i, other);
+            fail("%s byte %zu of shared memory that thread %d uses with no barrier between them", does[kind], i, other);
     }
 }
 

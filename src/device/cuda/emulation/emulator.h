@@ -181,6 +181,26 @@ static inline uint32_t gpu_bits_of(float value)
     return bits;
 }
 
+static inline double gpu_double_of(uint64_t bits)
+{
+    double d;
+    memcpy(&d, &bits, sizeof d);
+    return d;
+}
+
+static inline uint64_t gpu_bits_of(double value)
+{
+    uint64_t bits;
+    memcpy(&bits, &value, sizeof bits);
+    return bits;
+}
+
+/* Nobody comes in between, since one thread runs at a time. */
+void gpu_atomic_add(uint32_t *to, uint32_t value);
+void gpu_atomic_add(uint64_t *to, uint64_t value);
+void gpu_atomic_max(uint32_t *to, uint32_t value);
+void gpu_atomic_min(uint32_t *to, uint32_t value);
+
 static inline float gpu_shuffle_xor(float v, int mask, EMULATOR_LINE)
 {
     return gpu_float_of(emulator_shuffle(gpu_bits_of(v), mask, true, line));

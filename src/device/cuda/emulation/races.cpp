@@ -14,16 +14,18 @@ static bool at_once(const race_access &then, int thread, unsigned block_barriers
     return then.of_warps == 1 || then.thread - 1 != thread;
 }
 
-int races_note(race_byte *byte, int thread, unsigned block_barriers, unsigned warp_barriers, bool writes)
+int races_note(race_byte *byte, int thread, unsigned block_barriers, unsigned warp_barriers, race_kind kind)
 {
     if (at_once(byte->write, thread, block_barriers, warp_barriers)) return byte->write.thread - 1;
-    if (writes && at_once(byte->read, thread, block_barriers, warp_barriers)) return byte->read.thread - 1;
+    if (kind != RACE_READ && at_once(byte->read, thread, block_barriers, warp_barriers)) return byte->read.thread - 1;
+    if (kind != RACE_ATOMIC && at_once(byte->atomic, thread, block_barriers, warp_barriers))
+        return byte->atomic.thread - 1;
     race_access now = {block_barriers, warp_barriers, static_cast<unsigned short>(thread + 1), 0};
-    if (writes) {
+    if (kind == RACE_WRITE) {
         byte->write = now;
         return -1;
     }
-    const race_access &then = byte->read;
+    race_access &then = kind == RACE_READ ? byte->read : byte->atomic;
     if (then.thread && then.block_barriers == block_barriers) {
         if ((then.thread - 1) / 32 != thread / 32)
             now.of_warps = 2;
@@ -32,7 +34,7 @@ int races_note(race_byte *byte, int thread, unsigned block_barriers, unsigned wa
         else if (then.warp_barriers == warp_barriers && (then.of_warps == 1 || then.thread - 1 != thread))
             now.of_warps = 1;
     }
-    byte->read = now;
+    then = now;
     return -1;
 }
 
@@ -43,19 +45,19 @@ int races_note(race_byte *byte, int thread, unsigned block_barriers, unsigned wa
 #define ACCESS(size)                                            \
     extern "C" void __tsan_read##size(void *address)            \
     {                                                           \
-        emulator_accessed(address, size, false);                \
+        emulator_accessed(address, size, RACE_READ);            \
     }                                                           \
     extern "C" void __tsan_write##size(void *address)           \
     {                                                           \
-        emulator_accessed(address, size, true);                 \
+        emulator_accessed(address, size, RACE_WRITE);           \
     }                                                           \
     extern "C" void __tsan_unaligned_read##size(void *address)  \
     {                                                           \
-        emulator_accessed(address, size, false);                \
+        emulator_accessed(address, size, RACE_READ);            \
     }                                                           \
     extern "C" void __tsan_unaligned_write##size(void *address) \
     {                                                           \
-        emulator_accessed(address, size, true);                 \
+        emulator_accessed(address, size, RACE_WRITE);           \
     }
 
 extern "C" {
@@ -88,12 +90,12 @@ void __tsan_func_exit() {}
 
 void __tsan_read_range(void *address, unsigned long bytes)
 {
-    emulator_accessed(address, bytes, false);
+    emulator_accessed(address, bytes, RACE_READ);
 }
 
 void __tsan_write_range(void *address, unsigned long bytes)
 {
-    emulator_accessed(address, bytes, true);
+    emulator_accessed(address, bytes, RACE_WRITE);
 }
 
 #endif

@@ -72,6 +72,38 @@ GPU_DEVICE uint32_t gpu_bits_of(float value)
     return __float_as_uint(value);
 }
 
+GPU_DEVICE double gpu_double_of(uint64_t bits)
+{
+    return __longlong_as_double((long long)bits);
+}
+
+GPU_DEVICE uint64_t gpu_bits_of(double value)
+{
+    return (uint64_t)__double_as_longlong(value);
+}
+
+/* Additions, maxima and minima that no other thread comes in between, in shared or device memory. Whole numbers only:
+ * of floats the result would depend on who comes first. */
+GPU_DEVICE void gpu_atomic_add(uint32_t *to, uint32_t value)
+{
+    atomicAdd(to, value);
+}
+
+GPU_DEVICE void gpu_atomic_add(uint64_t *to, uint64_t value)
+{
+    atomicAdd((unsigned long long *)to, (unsigned long long)value);
+}
+
+GPU_DEVICE void gpu_atomic_max(uint32_t *to, uint32_t value)
+{
+    atomicMax(to, value);
+}
+
+GPU_DEVICE void gpu_atomic_min(uint32_t *to, uint32_t value)
+{
+    atomicMin(to, value);
+}
+
 /* a * b + c, rounded once */
 GPU_DEVICE float gpu_fma(float a, float b, float c)
 {
