@@ -372,6 +372,39 @@ static void stacks(bench *b)
     measure_stack(b, lm, ACE_FORM_PLAIN, "lm", "a prompt of the 1.7B planner, bf16");
 }
 
+/* ---- the planner's choice -------------------------------------------------------------------------------------- */
+
+typedef struct choice {
+    ace_mat values, unconditional, choices;
+} choice;
+
+static void run_choice(bench *b, void *data)
+{
+    static const ace_sampling rules = {.guidance = 2, .temperature = 0.85f, .top_p = 0.9f};
+    const choice *c = data;
+    double uniform[8];
+    for (int i = 0; i < 8; i++) uniform[i] = 0.1 * i + 0.05;
+    ace_sample(b->dev, c->choices, c->values, c->unconditional, &rules, uniform);
+}
+
+static void choices(bench *b)
+{
+    int64_t codes = b->small ? 2000 : 64000, width = b->small ? 128 : 2048;
+    ace_weight *table = weight(b, ACE_WEIGHT_TABLE, codes, width, 1, ACE_FORM_PLAIN);
+    for (int64_t items = 1; items <= 8; items *= 8) {
+        ace_mark mark = ace_scratch_mark(b->dev);
+        choice c = {matrix(b, ACE_F32, items, codes), matrix(b, ACE_F32, items, codes), matrix(b, ACE_F32, items, 2)};
+        ace_mat states = matrix(b, ACE_F32, items, width);
+        ace_logits(b->dev, c.values, states, table, 0, NULL, codes);
+        ace_logits(b->dev, c.unconditional, states, table, 0, NULL, codes);
+        work w = {"lm", "", run_choice, &c, c.choices};
+        name_it(&w, "%lld choices from %lld codes with guidance and top-p", (long long)items, (long long)codes);
+        measure(b, &w);
+        ace_scratch_release(b->dev, mark);
+    }
+    ace_weight_free(b->dev, table);
+}
+
 /* ---- memory
  * ---------------------------------------------------------------------------------------------------------- */
 
@@ -436,6 +469,7 @@ int main(int count, char **arguments)
     convolutions(&b);
     attentions(&b);
     stacks(&b);
+    choices(&b);
     ace_device_close(b.dev);
     return b.failed ? 1 : 0;
 }

@@ -4,7 +4,6 @@
 #include "base/error.h"
 #include "base/memory.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -33,13 +32,11 @@ struct lm_session {
     lm_row rows[MAX_ROWS];
     ace_mat hidden;   /* F32 [rows][hidden]: the state after the last token that each row has read */
     ace_mat states;   /* F32 [rows][hidden]: what a pass returns */
-    ace_mat selected; /* F32 [rows][hidden]: the states of which logits are wanted */
-    ace_mat logits;   /* F32, room for every row's whole vocabulary */
-    float *values[2]; /* host: of one item, conditional and unconditional */
+    ace_mat selected; /* F32 [rows][hidden]: the states of those that choose */
     int32_t *read;    /* the token in each row of the cache */
-    int32_t *pass_ids, *ids;
+    int32_t *pass_ids;
     uint64_t *seen; /* bits of the tokens that each item has written */
-    lm_sampler sampler;
+    lm_chooser chooser;
 };
 
 /* ---- free text ------------------------------------------------------------------------------------------------- */
@@ -83,10 +80,8 @@ static bool take_host_memory(lm_session *s, ace_error *error)
     size_t words = (size_t)(s->vocabulary + 63) / 64;
     s->read = ace_calloc((size_t)s->limits.rows, sizeof *s->read, what, error);
     s->pass_ids = s->read ? ace_calloc((size_t)s->limits.pass, sizeof *s->pass_ids, what, error) : NULL;
-    s->ids = s->pass_ids ? ace_calloc((size_t)s->vocabulary, sizeof *s->ids, what, error) : NULL;
-    s->seen = s->ids ? ace_calloc((size_t)s->limits.items * words, sizeof *s->seen, what, error) : NULL;
-    /* on the meter nothing is sampled */
-    return s->seen && (ace_device_is_meter(s->dev) || lm_sampler_open(&s->sampler, s->vocabulary, error));
+    s->seen = s->pass_ids ? ace_calloc((size_t)s->limits.items * words, sizeof *s->seen, what, error) : NULL;
+    return s->seen != NULL;
 }
 
 static bool take_scratch(lm_session *s, ace_error *error)
@@ -97,9 +92,7 @@ static bool take_scratch(lm_session *s, ace_error *error)
     s->hidden = ace_scratch(s->dev, ACE_F32, s->row_count, hidden);
     s->states = ace_scratch(s->dev, ACE_F32, s->row_count, hidden);
     s->selected = ace_scratch(s->dev, ACE_F32, s->row_count, hidden);
-    s->logits = ace_scratch(s->dev, ACE_F32, s->row_count, s->vocabulary);
-    for (int i = 0; i < 2; i++) s->values[i] = ace_scratch_host(s->dev, s->vocabulary);
-    return ace_device_ok(s->dev, error);
+    return lm_chooser_open(&s->chooser, s->model, l->items, l->guided, error);
 }
 
 /* On the meter: products with quantised weights take working memory while they run. The pass of most tokens takes most,
@@ -143,10 +136,9 @@ void lm_session_close(lm_session *s)
 {
     if (!s) return;
     ace_scratch_release(s->dev, s->mark);
-    lm_sampler_close(&s->sampler);
+    lm_chooser_close(&s->chooser);
     free(s->read);
     free(s->pass_ids);
-    free(s->ids);
     free(s->seen);
     free(s);
 }
@@ -393,32 +385,14 @@ static bool advance(lm_call *c, int i, ace_error *error)
 
 /* ---- choosing -------------------------------------------------------------------------------------------------- */
 
-/* What a group of items chooses from: `first` ... where the ids are neighbours, else `ids`. */
-typedef struct lm_candidates {
-    const int32_t *ids;
-    int32_t first;
-    int64_t count;
-} lm_candidates;
-
 static bool same_set(lm_token_set a, lm_token_set b)
 {
     return a.count == b.count && memcmp(a.ranges, b.ranges, a.count * sizeof *a.ranges) == 0;
 }
 
-static lm_candidates list_candidates(lm_session *s, lm_token_set set, bool need_ids)
+static bool same_question(const lm_next *a, const lm_next *b)
 {
-    lm_candidates all = {.first = set.ranges[0].first, .count = lm_token_set_size(set)};
-    if (set.count == 1 && !need_ids) return all;
-    int64_t n = 0;
-    for (size_t r = 0; r < set.count; r++)
-        for (int32_t id = set.ranges[r].first; id < set.ranges[r].end; id++) s->ids[n++] = id;
-    all.ids = s->ids;
-    return all;
-}
-
-static int32_t candidate_id(const lm_candidates *from, int64_t index)
-{
-    return from->ids ? from->ids[index] : from->first + (int32_t)index;
+    return a->kind == b->kind && same_set(a->allowed, b->allowed);
 }
 
 static bool fail_not_finite(const lm_call *c, int i, ace_error *error)
@@ -429,59 +403,37 @@ static bool fail_not_finite(const lm_call *c, int i, ace_error *error)
                     (long long)c->items[i].count);
 }
 
-/* Tells the constraint which candidate is best. */
-static bool look(const lm_call *c, int i, const lm_candidates *from, ace_error *error)
+/* Tells the constraint what was chosen, or which is the best. */
+static bool decide(lm_call *c, int i, const lm_choice *choice, ace_error *error)
 {
-    const float *values = c->s->values[0];
     const lm_constraint *rules = &c->items[i].constraint;
-    int64_t best = 0;
-    bool tied = false;
-    for (int64_t k = 0; values && k < from->count; k++) {
-        if (!isfinite(values[k])) return fail_not_finite(c, i, error);
-        if (k > 0 && values[k] == values[best]) tied = true;
-        if (values[k] > values[best]) {
-            best = k;
-            tied = false;
-        }
-    }
-    rules->look(rules->context, candidate_id(from, best), tied);
+    if (choice->id < 0) return fail_not_finite(c, i, error);
+    if (c->writers[i].next.kind == LM_NEXT_CHOOSE) return settle(c, i, choice->id, error);
+    rules->look(rules->context, choice->id, choice->tied);
     return true;
 }
 
-/* One item decides, its values being on the host (NULL on the meter). */
-static bool decide(lm_call *c, int i, const lm_candidates *from, ace_error *error)
-{
-    lm_session *s = c->s;
-    const lm_sampling *sampling = &c->options->sampling;
-    float *values = s->values[0];
-    if (values && sampling->repetition_penalty != 1)
-        lm_penalize(values, from->ids, from->count, seen_by(s, i), sampling->repetition_penalty);
-    if (values && c->guided) lm_guide(values, s->values[1], from->count, sampling->guidance);
-    if (c->writers[i].next.kind == LM_NEXT_LOOK) return look(c, i, from, error);
-    double uniform = lm_uniform(c->items[i].seed, c->options->stream, (uint32_t)c->items[i].count);
-    int64_t index = values ? lm_sample(&s->sampler, values, from->count, sampling, uniform) : 0;
-    if (index < 0) return fail_not_finite(c, i, error);
-    return settle(c, i, candidate_id(from, index), error);
-}
-
-/* The items of `group` decide; all choose from the same set. */
+/* The items of `group` decide; all have the same question. */
 static bool decide_group(lm_call *c, const int *group, int members, ace_error *error)
 {
     lm_session *s = c->s;
-    bool need_ids = c->options->sampling.repetition_penalty != 1;
-    lm_candidates from = list_candidates(s, c->writers[group[0]].next.allowed, need_ids);
+    const lm_next *question = &c->writers[group[0]].next;
+    lm_sampling sampling = c->options->sampling;
+    lm_choice choices[LM_MAX_ITEMS];
     int rows = 0;
-    for (int g = 0; g < members; g++)
+    if (question->kind == LM_NEXT_LOOK) sampling.temperature = 0; /* the best */
+    for (int g = 0; g < members; g++) {
+        const lm_item *item = &c->items[group[g]];
+        choices[g] = (lm_choice){.seen = seen_by(s, group[g]),
+                                 .uniform = lm_uniform(item->seed, c->options->stream, (uint32_t)item->count)};
         for (int b = 0; b < branches(c); b++)
             ace_copy(s->dev, ace_rows(s->selected, rows++, 1),
                      ace_rows(s->hidden, row_of(c, group[g], b) - s->rows, 1));
-    ace_mat logits = {s->logits.data, ACE_F32, rows, from.count, from.count};
-    qwen3_lm_logits(s->model, logits, ace_rows(s->selected, 0, rows), from.first, from.ids, from.count);
-    rows = 0;
-    for (int g = 0; g < members; g++) {
-        for (int b = 0; b < branches(c); b++) ace_download(s->dev, s->values[b], ace_rows(logits, rows++, 1));
-        if (!ace_device_ok(s->dev, error) || !decide(c, group[g], &from, error)) return false;
     }
+    ace_mat states = ace_rows(s->selected, 0, rows);
+    if (!lm_choose(&s->chooser, question->allowed, states, &sampling, choices, members, error)) return false;
+    for (int g = 0; g < members; g++)
+        if (!decide(c, group[g], &choices[g], error)) return false;
     return true;
 }
 
@@ -492,7 +444,7 @@ static bool decide_all(lm_call *c, ace_error *error)
         int group[LM_MAX_ITEMS], members = 0;
         for (int j = i; j < c->count; j++) {
             if (!c->writers[j].active || decided[j]) continue;
-            if (members > 0 && !same_set(c->writers[group[0]].next.allowed, c->writers[j].next.allowed)) continue;
+            if (members > 0 && !same_question(&c->writers[group[0]].next, &c->writers[j].next)) continue;
             if (members == 0 && j != i) break;
             decided[j] = true;
             group[members++] = j;

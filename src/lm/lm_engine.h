@@ -8,11 +8,7 @@
 #ifndef ACE_LM_LM_ENGINE_H
 #define ACE_LM_LM_ENGINE_H
 
-#include "lm/lm_sampling.h"
-#include "lm/lm_token_set.h"
-#include "model/qwen3_lm.h"
-
-enum { LM_MAX_ITEMS = 16 };
+#include "lm/lm_chooser.h"
 
 /* ---- what may be written --------------------------------------------------------------------------------------- */
 

@@ -1,6 +1,7 @@
 /* The planner's engine: against transformers, and items of a batch against themselves alone. */
 #include "lm/engine_fixture.h"
 
+#include "device/backend.h"
 #include "lm/lm_engine.h"
 
 #include <stdatomic.h>
@@ -174,6 +175,41 @@ static void an_item_of_a_batch_is_what_it_is_alone(void **state)
             compare_batch(cpu, same, (lm_sampling){0.85f, 30, 0.9f, 1.1f, 1});
             compare_batch(cpu, same, greedy);
         }
+}
+
+static void what_the_device_chooses_is_what_the_host_chooses(void **state)
+{
+    static const int32_t negative[] = {5, 6, 7, 8, 9, 10, 11, 12, 13};
+    static const lm_sampling samplings[] = {
+        {0.85f, 0, 0.9f, 1, 2}, {1, 20, 0.95f, 1, 1}, {1.5f, 0, 1, 1, 3}, {0, 0, 1, 1, 2}};
+    (void)state;
+    tiny_lm lm = open_tiny_lm(names[0], &bf16);
+    if (!ace_device_samples(lm.dev)) {
+        close_tiny_lm(&lm);
+        skip();
+    }
+    for (size_t k = 0; k < sizeof samplings / sizeof *samplings; k++) {
+        bool guided = samplings[k].guidance > 1;
+        lm_session_limits limits = {BATCH, guided, lm_rows_needed(BATCH, MAX_PROMPT, 9, STEPS), MAX_PROMPT + STEPS, 0};
+        lm_write_options options = {.sampling = samplings[k],
+                                    .stream = LM_STREAM_CODES,
+                                    .max_tokens = STEPS / 2,
+                                    .negative = negative,
+                                    .negative_count = 9};
+        batch of[2] = {0};
+        for (int on_device = 0; on_device < 2; on_device++) {
+            lm.dev->samples = lm.meter->samples = on_device;
+            make_batch(&of[on_device], false);
+            lm_session *session = open_session(&lm, &limits);
+            must_write(session, of[on_device].items, BATCH, &options);
+            close_session(&lm, session);
+        }
+        for (int i = 0; i < BATCH; i++) {
+            assert_int_equal(of[0].items[i].count, of[1].items[i].count);
+            check_ids("on the device", of[1].tokens[i], of[0].tokens[i], of[0].items[i].count);
+        }
+    }
+    close_tiny_lm(&lm);
 }
 
 /* ---- constraints ----------------------------------------------------------------------------------------------- */
@@ -546,6 +582,7 @@ int main(void)
         cmocka_unit_test(guided_text_is_transformers),
         cmocka_unit_test(sampled_text_is_transformers),
         cmocka_unit_test(an_item_of_a_batch_is_what_it_is_alone),
+        cmocka_unit_test(what_the_device_chooses_is_what_the_host_chooses),
         cmocka_unit_test(forced_runs_looks_and_discards),
         cmocka_unit_test(a_constraint_that_never_ends_is_an_error),
         cmocka_unit_test(a_prompt_that_goes_on_is_not_read_again),
