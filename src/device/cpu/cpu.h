@@ -96,7 +96,7 @@ typedef struct cpu_product {
 void cpu_multiply_tiles(ace_device *dev, const cpu_product *product);
 
 /* product_few_rows.c: the same bits, faster, for those that it has a way for. */
-bool cpu_has_few_rows(const cpu_product *product);
+bool cpu_has_few_rows(const ace_device *dev, const cpu_product *product);
 void cpu_multiply_few_rows(ace_device *dev, const cpu_product *product);
 
 /* product_int8.c, with a matrix unit product_int8_tiles.c: the product with a weight in the form INT8. `room`:

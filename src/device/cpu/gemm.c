@@ -228,15 +228,16 @@ static void multiply(ace_device *dev, ace_mat x, const ace_weight *w, const ace_
         cpu_multiply_int8(dev, &whole, room);
         return;
     }
+    if (cpu_has_few_rows(dev, &whole)) {
+        cpu_multiply_few_rows(dev, &whole);
+        return;
+    }
     if (w->desc.form != ACE_FORM_PLAIN && cpu_expands_to_tiles(dev)) {
         cpu_multiply_expanded(dev, &whole, room);
         return;
     }
     if (cpu->kernels->tiles && w->dtype == ACE_BF16) {
-        if (cpu_has_few_rows(&whole))
-            cpu_multiply_few_rows(dev, &whole);
-        else
-            cpu_multiply_tiles(dev, &whole);
+        cpu_multiply_tiles(dev, &whole);
         return;
     }
     bool bf16 = x.dtype == ACE_BF16 && cpu->kernels->gemm_bf16;

@@ -80,6 +80,11 @@ typedef struct cpu_quantised {
     /* Group `part` of 32 values of k of a block, [bytes][32 columns], becomes float [32][32] or pairs [16][32][2].
      * `blocks` is the type of the block, ACE_U8 for INT4. */
     void (*expand)(void *panel, cpu_expanded to, ace_dtype blocks, const uint8_t *planes, int part);
+    /* c[rows][32] = x . panel for 1 .. 4 rows of x, `ldx` apart, k a multiple of the block: the bits of expanding and
+     * the kernel for many rows, without writing down what was expanded. `as`: what that kernel would read. PAIRS, only
+     * where a matrix unit multiplies tiles, gives that unit's bits, for values of bf16 in x. */
+    void (*multiply_blocks)(float *c, const float *x, int64_t ldx, int rows, int64_t k, cpu_expanded as,
+                            ace_dtype blocks, const uint8_t *planes);
 } cpu_quantised;
 
 extern const cpu_int8 cpu_int8_generic;

@@ -8,6 +8,8 @@
 #include "device/cpu/few_rows_template.h"
 #include "device/cpu/quantised_template.h"
 
+#include "device/cpu/blocks_template.h"
+
 static inline __attribute__((always_inline)) vf snake(vf x, const float *alpha, const float *inv_beta, int64_t n)
 {
     vf s = vf_sin_squared(vf_mul(vf_load_n(alpha, n), x));
