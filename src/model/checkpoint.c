@@ -132,7 +132,7 @@ static bool search_lm(search *s)
     } else {
         if (scan_count(scan, FOUND_PLANNER, &first) == 0) scan = &s->scans[NEAR];
         const char *where = s->paths->model ? s->paths->model : s->paths->dit;
-        s->chosen[ACE_PART_LM] = lm_choose(scan, where, &s->checkpoint->lm_problem);
+        s->chosen[ACE_PART_LM] = lm_choose_found(scan, where, &s->checkpoint->lm_problem);
         if (s->checkpoint->lm_problem.status == ACE_ERROR_MEMORY)
             return ace_fail(s->error, ACE_ERROR_MEMORY, "%s", s->checkpoint->lm_problem.message);
     }

@@ -29,7 +29,7 @@ static bool is_default_size(const found_model *model)
            !tensors_find(model->tensors, name);
 }
 
-const found_model *lm_choose(const checkpoint_scan *scan, const char *where, ace_error *problem)
+const found_model *lm_choose_found(const checkpoint_scan *scan, const char *where, ace_error *problem)
 {
     const found_model *only = NULL, *preferred = NULL;
     size_t count = scan_count(scan, FOUND_PLANNER, &only), of_default_size = 0;
