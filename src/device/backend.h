@@ -51,6 +51,10 @@ typedef struct ace_backend_ops {
     void (*copy)(ace_device *dev, ace_mat y, ace_mat x);
     void (*add)(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
     void (*silu)(ace_device *dev, ace_mat y, ace_mat x);
+
+    /* Both NULL, or neither. The end is told of a device that has failed meanwhile, too. */
+    void (*repeat_begin)(ace_device *dev);
+    void (*repeat_end)(ace_device *dev);
 } ace_backend_ops;
 
 struct ace_weight {
@@ -65,8 +69,9 @@ struct ace_device {
     const ace_backend_ops *ops;
     char name[96];
     bool meter;
-    bool apart;   /* its memory is not the host's */
-    bool samples; /* it has ace_sample() */
+    bool apart;     /* its memory is not the host's */
+    bool samples;   /* it has ace_sample() */
+    bool repeating; /* between ace_repeat_begin() and ace_repeat_end() */
     ace_dtype act;
     size_t near_bytes;
     const atomic_bool *stop;

@@ -633,3 +633,22 @@ void ace_silu(ace_device *dev, ace_mat y, ace_mat x)
     count_work(dev, 0, mat_bytes(x) + mat_bytes(y));
     if (proceed(dev, fits, "ace_silu", y.rows)) dev->ops->silu(dev, y, x);
 }
+
+/* ---- steps that come again ----------------------------------------------------------------------------------- */
+
+void ace_repeat_begin(ace_device *dev)
+{
+    if (!running(dev) || !require(dev, !dev->repeating, "ace_repeat_begin", "a step begun before")) return;
+    dev->repeating = true;
+    if (dev->ops->repeat_begin) dev->ops->repeat_begin(dev);
+}
+
+void ace_repeat_end(ace_device *dev)
+{
+    if (!dev->repeating) {
+        if (running(dev)) require(dev, false, "ace_repeat_end", "no step begun");
+        return;
+    }
+    dev->repeating = false;
+    if (dev->ops->repeat_end) dev->ops->repeat_end(dev);
+}

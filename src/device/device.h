@@ -319,4 +319,12 @@ void ace_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
 /* y = silu(x). x: F32; y: F32 or act dtype. */
 void ace_silu(ace_device *dev, ace_mat y, ace_mat x);
 
+/* ---- steps that come again ----------------------------------------------------------------------------------- */
+
+/* Says that the operations between the two calls are likely to come again, in the same order, on the same matrices and
+ * weights: the steps of a diffusion. A device may then do them together, and at the latest when something needs what
+ * they make; what comes out is the same. Everything may be called between them but another begin. */
+void ace_repeat_begin(ace_device *dev);
+void ace_repeat_end(ace_device *dev);
+
 #endif

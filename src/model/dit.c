@@ -235,19 +235,35 @@ static void time_sinusoids(float *row, float timestep)
     }
 }
 
-/* temb [n][H] and proj [n][6 H], both F32, of n timesteps (host; NULL on the meter). */
-static void embed_time(const dit *model, const dit_time_embedding *time, ace_mat temb, ace_mat proj,
-                       const float *timesteps)
+/* The columns of a schedule's rows. */
+static int64_t schedule_width(const dit *model)
+{
+    return 7 * (int64_t)model->config.dit.hidden;
+}
+
+static ace_mat modulation_of(const dit *model, ace_mat rows)
+{
+    return ace_cols(rows, 0, 6 * (int64_t)model->config.dit.hidden);
+}
+
+static ace_mat temb_of(const dit *model, ace_mat rows)
+{
+    return ace_cols(rows, 6 * (int64_t)model->config.dit.hidden, model->config.dit.hidden);
+}
+
+/* proj and temb of the timesteps (host; NULL on the meter), a row each. */
+static void embed_time(const dit *model, const dit_time_embedding *time, ace_mat rows, const float *timesteps)
 {
     ace_device *dev = model->weights.dev;
     ace_mark mark = ace_scratch_mark(dev);
     ace_dtype act = ace_device_act(dev);
+    ace_mat temb = temb_of(model, rows), proj = modulation_of(model, rows);
     ace_mat sinusoids = ace_scratch(dev, act, temb.rows, TIME_CHANNELS);
     ace_mat hidden = ace_scratch(dev, act, temb.rows, temb.cols);
-    float *rows = ace_scratch_host(dev, temb.rows * TIME_CHANNELS);
+    float *host = ace_scratch_host(dev, temb.rows * TIME_CHANNELS);
 
-    for (int64_t i = 0; rows && i < temb.rows; i++) time_sinusoids(rows + i * TIME_CHANNELS, timesteps[i]);
-    ace_upload(dev, sinusoids, rows);
+    for (int64_t i = 0; host && i < temb.rows; i++) time_sinusoids(host + i * TIME_CHANNELS, timesteps[i]);
+    ace_upload(dev, sinusoids, host);
     ace_linear(dev, hidden, sinusoids, time->linear_1, &(ace_epilogue){.bias = time->bias_1, .silu = true});
     ace_linear(dev, temb, hidden, time->linear_2, &(ace_epilogue){.bias = time->bias_2});
     ace_silu(dev, hidden, temb);
@@ -258,18 +274,14 @@ static void embed_time(const dit *model, const dit_time_embedding *time, ace_mat
 dit_schedule dit_schedule_new(const dit *model, const float *timesteps, int64_t count)
 {
     ace_device *dev = model->weights.dev;
-    int64_t hidden = model->config.dit.hidden;
-    dit_schedule schedule = {.count = count,
-                             .temb = ace_scratch(dev, ACE_F32, count, hidden),
-                             .modulation = ace_scratch(dev, ACE_F32, count, 6 * hidden)};
+    dit_schedule schedule = {count, ace_scratch(dev, ACE_F32, count, schedule_width(model))};
     ace_mark mark = ace_scratch_mark(dev);
-    ace_mat temb_r = ace_scratch(dev, ACE_F32, 1, hidden), modulation_r = ace_scratch(dev, ACE_F32, 1, 6 * hidden);
+    ace_mat of_zero = ace_scratch(dev, ACE_F32, 1, schedule_width(model));
 
-    embed_time(model, &model->time, schedule.temb, schedule.modulation, timesteps);
+    embed_time(model, &model->time, schedule.rows, timesteps);
     /* r = t in inference: the second embedder always sees 0, and what it makes of 0 is not nothing */
-    embed_time(model, &model->time_r, temb_r, modulation_r, &(const float){0});
-    ace_add(dev, schedule.temb, schedule.temb, temb_r);
-    ace_add(dev, schedule.modulation, schedule.modulation, modulation_r);
+    embed_time(model, &model->time_r, of_zero, &(const float){0});
+    ace_add(dev, schedule.rows, schedule.rows, of_zero);
     ace_scratch_release(dev, mark);
     return schedule;
 }
@@ -335,7 +347,9 @@ dit_context dit_context_new(const dit *model, const float *context, int64_t fram
     const dit_config *config = &model->config;
     ace_device *dev = model->weights.dev;
     int64_t patch = config->patch_size, padded = (frames + patch - 1) / patch * patch;
-    dit_context result = {frames, ace_scratch(dev, ace_device_act(dev), padded, config->in_channels)};
+    dit_context result = {.frames = frames,
+                          .input = ace_scratch(dev, ace_device_act(dev), padded, config->in_channels)};
+    result.rope = rope_table(dev, padded / patch, config->dit.head_dim, config->dit.rope_theta);
     ace_mark mark = ace_scratch_mark(dev);
     float *zeros = ace_scratch_host(dev, (padded - frames) * config->in_channels);
 
@@ -476,24 +490,27 @@ void dit_velocity(const dit *model, const dit_schedule *schedule, int64_t step, 
     int64_t patch = model->config.patch_size, tokens = (items[0].context->frames + patch - 1) / patch;
 
     ace_mat x = ace_scratch(dev, ACE_F32, count * tokens, shape->hidden);
-    velocity_call call = {model,
-                          items,
-                          count,
-                          tokens,
-                          {.items = count,
-                           .length = tokens,
-                           .rope = rope_table(dev, tokens, shape->head_dim, shape->rope_theta),
-                           .radius = model->config.sliding_window}};
+    /* a copy, so that every step finds its modulation at the same place */
+    ace_mat row = ace_scratch(dev, ACE_F32, 1, schedule_width(model));
+    ace_copy(dev, row, ace_rows(schedule->rows, step, 1));
+    velocity_call call = {
+        model,
+        items,
+        count,
+        tokens,
+        {.items = count, .length = tokens, .rope = items[0].context->rope, .radius = model->config.sliding_window}};
 
+    ace_repeat_begin(dev);
     patchify(&call, x);
     if (tap) tap->stage(tap->context, dev, 0, x);
     held_layer held = {0};
     for (int i = 0; i < shape->layers; i++) {
         hold_layer(&held, model, i, load_layer);
-        if (held.layer) forward_layer(&call, i, held.layer, x, ace_rows(schedule->modulation, step, 1));
+        if (held.layer) forward_layer(&call, i, held.layer, x, modulation_of(model, row));
         if (tap) tap->stage(tap->context, dev, i + 1, x);
     }
     let_go(&held);
-    unpatchify(&call, x, ace_rows(schedule->temb, step, 1));
+    unpatchify(&call, x, temb_of(model, row));
+    ace_repeat_end(dev);
     ace_scratch_release(dev, mark);
 }

@@ -1,8 +1,9 @@
 /* dit.h - the diffusion transformer (dit.md 5): noisy latents, context, timestep and condition in, velocity out.
  *
  * What does not change from step to step is computed once: the condition's keys and values (dit_condition), the
- * modulation of every timestep (dit_schedule), the context's place in the input (dit_context). Each is left on top of
- * the device's scratch stack by its _new() and lives until the caller releases the stack below it.
+ * modulation of every timestep (dit_schedule), the context's place in the input and its positions (dit_context). Each
+ * is left on top of the device's scratch stack by its _new() and lives until the caller releases the stack below it.
+ * Steps at the same height of the stack are the same operations, which a device may record (ace_repeat_begin()).
  *
  *   dit_load(&dit, dev, part, &config, NULL);
  *   dit_schedule schedule = dit_schedule_new(&dit, timesteps, n);
@@ -55,8 +56,7 @@ void dit_free(dit *model);
 /* Modulations of n timesteps, each in [0, 1] (host, n >= 1; NULL on the meter). */
 typedef struct dit_schedule {
     int64_t count;
-    ace_mat temb;       /* F32 [count][H]: temb(t) + temb_r(0) */
-    ace_mat modulation; /* F32 [count][6 H]: proj(t) + proj_r(0) */
+    ace_mat rows; /* F32 [count][7 H]: proj(t) + proj_r(0), 6 H; temb(t) + temb_r(0), H */
 } dit_schedule;
 
 dit_schedule dit_schedule_new(const dit *model, const float *timesteps, int64_t count);
@@ -78,6 +78,7 @@ dit_condition dit_null_condition_new(const dit *model);
 typedef struct dit_context {
     int64_t frames; /* T, odd allowed */
     ace_mat input;  /* act [T rounded up to patch_size][in_channels]: source latent, chunk mask, x_t */
+    ace_mat rope;   /* F32 [tokens][head_dim]: of the positions of its tokens */
 } dit_context;
 
 /* context: host [frames >= 1][in_channels - latent_channels]; NULL on the meter. */

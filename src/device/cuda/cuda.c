@@ -2,8 +2,8 @@
  *
  * Addresses are reserved once, memory is put behind them when it is needed: behind weights by the heap, behind scratch
  * as its stack grows. So the GPU's memory follows the plan: it is never more than weights + scratch held + workspace,
- * the latter being what the driver took, the transit, and what whole pages take beyond the bytes used in them: less
- * than one page for the scratch and HEAP_MOST_WASTE for the weights. */
+ * the latter being what the driver took, the transit, recorded steps, and what whole pages take beyond the bytes used
+ * in them: less than one page for the scratch and HEAP_MOST_WASTE for the weights. */
 #include "device/cuda/cuda.h"
 
 #include "base/error.h"
@@ -35,9 +35,12 @@ static bool commit(ace_device *dev, char *at, size_t bytes, const char *what, ac
                     (double)total / mib, reason);
 }
 
-/* A GPU that refuses once may have refused to wait only; should it be gone, nobody misses the memory. */
-static void decommit(cuda_backend *c, char *at, size_t bytes)
+/* What was put off may use the memory, and is queued before: the GPU waits for it. A GPU that refuses once may have
+ * refused to wait only; should it be gone, nobody misses the memory. */
+static void decommit(ace_device *dev, char *at, size_t bytes)
 {
+    const cuda_backend *c = cuda_of(dev);
+    cuda_flush(dev);
     if (c->gpu->decommit(c->context, at, bytes) != 0) c->gpu->decommit(c->context, at, bytes);
 }
 
@@ -49,8 +52,8 @@ static bool commit_weights(void *context, size_t at, size_t bytes, ace_error *er
 
 static void decommit_weights(void *context, size_t at, size_t bytes)
 {
-    cuda_backend *c = cuda_of(context);
-    decommit(c, c->weights + at, bytes);
+    ace_device *dev = context;
+    decommit(dev, cuda_of(dev)->weights + at, bytes);
 }
 
 /* By way of the transit: the ranges may overlap. */
@@ -108,24 +111,24 @@ static bool cuda_scratch_grow(ace_device *dev, size_t bytes, ace_error *error)
     return true;
 }
 
-static void shrink_scratch(cuda_backend *c, size_t bytes)
+static void shrink_scratch(ace_device *dev, size_t bytes)
 {
+    cuda_backend *c = cuda_of(dev);
     size_t end = cuda_up(bytes, c->properties.page_bytes);
-    if (end < c->scratch_committed) decommit(c, c->scratch + end, c->scratch_committed - end);
+    if (end < c->scratch_committed) decommit(dev, c->scratch + end, c->scratch_committed - end);
     if (end < c->scratch_committed) c->scratch_committed = end;
 }
 
 static void cuda_scratch_discard(ace_device *dev, void *data, size_t bytes)
 {
-    cuda_backend *c = cuda_of(dev);
     (void)bytes; /* all above it */
-    shrink_scratch(c, (size_t)((char *)data - c->scratch));
+    shrink_scratch(dev, (size_t)((char *)data - cuda_of(dev)->scratch));
 }
 
 static void cuda_scratch_free(ace_device *dev, void *data)
 {
     (void)data;
-    shrink_scratch(cuda_of(dev), 0);
+    shrink_scratch(dev, 0);
 }
 
 /* ---- opening ------------------------------------------------------------------------------------------------- */
@@ -148,6 +151,7 @@ static bool open_memory(ace_device *dev, ace_error *error)
         c->transit = NULL;
         return false;
     }
+    size_t recorded = c->recorder.on ? (size_t)CUDA_RECORDED * CUDA_RECORDED_BYTES : 0;
     const heap_memory memory = {.context = dev,
                                 .commit = commit_weights,
                                 .decommit = decommit_weights,
@@ -155,7 +159,7 @@ static bool open_memory(ace_device *dev, ace_error *error)
                                 .piece = CUDA_TRANSIT,
                                 .moved = moved_weight};
     c->heap = heap_open(c->range, page, &memory, error);
-    dev->stats.workspace = c->properties.context_bytes + transit + (HEAP_MOST_WASTE + 1) * page;
+    dev->stats.workspace = c->properties.context_bytes + transit + (HEAP_MOST_WASTE + 1) * page + recorded;
     dev->stats.total_peak = dev->stats.workspace;
     return c->heap != NULL;
 }
@@ -165,11 +169,12 @@ static void unreserve(cuda_backend *c, char *range, size_t bytes)
     if (range && c->gpu->unreserve(c->context, range, bytes) != 0) c->gpu->unreserve(c->context, range, bytes);
 }
 
-static void close_memory(cuda_backend *c)
+static void close_memory(ace_device *dev)
 {
+    cuda_backend *c = cuda_of(dev);
     size_t transit = cuda_up(CUDA_TRANSIT, c->properties.page_bytes);
     heap_close(c->heap);
-    if (c->transit) decommit(c, c->transit, transit);
+    if (c->transit) decommit(dev, c->transit, transit);
     unreserve(c, c->transit, transit);
     unreserve(c, c->scratch, c->range);
     unreserve(c, c->weights, c->range);
@@ -180,7 +185,8 @@ static void cuda_close(ace_device *dev)
     cuda_backend *c = cuda_of(dev);
     if (!c) return;
     if (c->context) {
-        close_memory(c);
+        close_memory(dev);
+        cuda_record_close(c);
         cuda_queue_close(c);
         c->gpu->close(c->context);
     }
@@ -214,6 +220,8 @@ static const ace_backend_ops cuda_ops = {
     .copy = cuda_copy,
     .add = cuda_add,
     .silu = cuda_silu,
+    .repeat_begin = cuda_repeat_begin,
+    .repeat_end = cuda_repeat_end,
 };
 
 static bool open_gpu(cuda_backend *c, const ace_cuda_options *options, ace_error *error)
@@ -249,7 +257,8 @@ static bool open_backend(ace_device *dev, const ace_cuda_options *options, ace_e
         return ace_fail(error, ACE_ERROR_DEVICE,
                         "the GPU plug-in is of version %d and the program of %d: install both from the same build",
                         c->gpu->abi, GPU_ABI);
-    if (!open_gpu(c, options, error) || !cuda_queue_open(c, error) || !open_memory(dev, error) || !open_pool(c, error))
+    if (!open_gpu(c, options, error) || !cuda_queue_open(c, error) || !cuda_record_open(c, error) ||
+        !open_memory(dev, error) || !open_pool(c, error))
         return false;
     dev->near_bytes = c->properties.cache_bytes;
     snprintf(dev->name, sizeof dev->name, "cuda:%d %.70s (%s)", c->device, c->properties.name,

@@ -16,4 +16,8 @@ typedef struct ace_cuda_options {
 /* Opens a GPU. One thread at a time may use the device. NULL with an error that says what to do. */
 ace_device *ace_cuda_open(const ace_cuda_options *options, ace_error *error);
 
+/* Steps between ace_repeat_begin() and _end(), or parts of them, that ran as a recorded graph since opening. Where the
+ * variable ACESTEP_CUDA_GRAPHS is 0 none does. */
+long ace_cuda_recorded_steps(const ace_device *dev);
+
 #endif

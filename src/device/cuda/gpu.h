@@ -178,7 +178,9 @@ typedef struct gpu {
     int (*copy_out)(gpu_stream *s, void *host, const void *device, size_t bytes);
     int (*zero)(gpu_stream *s, void *device, size_t bytes);
 
-    /* Graphs: what is queued in a stream between begin and end is not carried out but kept, and run by launch(). */
+    /* Graphs: kernels that are queued in a stream between begin and end are not carried out but kept, with their
+     * arguments, and run by launch(). After end() the stream is as before, and *graph NULL where that failed. free()
+     * of a graph that runs takes place when it has. */
     int (*graph_begin)(gpu_stream *s);
     int (*graph_end)(gpu_stream *s, void **graph);
     int (*graph_launch)(gpu_stream *s, void *graph);

@@ -30,6 +30,31 @@ static const float *row_of(ace_mat m)
     return m.rows ? m.data : NULL;
 }
 
+/* Fills the operand of an operation that may be recorded, leaving what is between its members. */
+static void put(gpu_mat *to, ace_mat m)
+{
+    if (m.rows == 0) return;
+    to->data = m.data;
+    to->rows = m.rows;
+    to->cols = m.cols;
+    to->stride = m.stride;
+    to->type = m.dtype == ACE_BF16 ? GPU_BF16 : GPU_F32;
+}
+
+static void put_weight(gpu_weight *to, ace_device *dev, const ace_weight *w)
+{
+    gpu_weight from = cuda_weight_of(dev, &w->desc, use(dev, w));
+    to->data = from.data;
+    to->scales = from.scales;
+    to->row_bytes = from.row_bytes;
+    to->n = from.n;
+    to->channels = from.channels;
+    to->padded = from.padded;
+    to->taps = from.taps;
+    to->gated = from.gated;
+    to->form = from.form;
+}
+
 /* ---- products ------------------------------------------------------------------------------------------------ */
 
 size_t cuda_product_scratch(const ace_device *dev, const ace_weight_desc *desc, int64_t rows)
@@ -42,42 +67,39 @@ size_t cuda_product_scratch(const ace_device *dev, const ace_weight_desc *desc, 
 void cuda_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, const ace_conv *conv,
                  const ace_epilogue *e, void *room)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (!cuda_begin(dev)) return;
-    gpu_product p = {.y = cuda_mat_of(y),
-                     .x = cuda_mat_of(x),
-                     .w = cuda_weight_of(dev, &w->desc, use(dev, w)),
-                     .rows = y.rows ? y.rows : e->act.rows,
-                     .x_first = conv->x_first,
-                     .out_first = conv->out_first,
-                     .stride = conv->stride,
-                     .dilation = conv->dilation,
-                     .padding = conv->padding,
-                     .bias = use(dev, e->bias),
-                     .silu = e->silu,
-                     .gate = row_of(e->gate),
-                     .residual = cuda_mat_of(e->residual),
-                     .room = room};
+    gpu_product *p = &cuda_operation_new(dev, CUDA_PRODUCT)->of.product;
+    put(&p->y, y);
+    put(&p->x, x);
+    put_weight(&p->w, dev, w);
+    p->rows = y.rows ? y.rows : e->act.rows;
+    p->x_first = conv->x_first;
+    p->out_first = conv->out_first;
+    p->stride = conv->stride;
+    p->dilation = conv->dilation;
+    p->padding = conv->padding;
+    p->bias = use(dev, e->bias);
+    p->silu = e->silu;
+    p->gate = row_of(e->gate);
+    put(&p->residual, e->residual);
+    p->room = room;
     if (e->snake) {
-        p.alpha = use(dev, e->snake->alpha);
-        p.inv_beta = use(dev, e->snake->inv_beta);
-        p.act = cuda_mat_of(e->act);
+        p->alpha = use(dev, e->snake->alpha);
+        p->inv_beta = use(dev, e->snake->inv_beta);
+        put(&p->act, e->act);
     }
-    cuda_queued(dev, c->gpu->product(c->compute, &p), "in a product");
+    cuda_operate(dev);
 }
 
 void cuda_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, void *room)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (!cuda_begin(dev)) return;
-    gpu_product p = {.y = cuda_mat_of(y),
-                     .x = cuda_mat_of(x),
-                     .w = cuda_weight_of(dev, &w->desc, use(dev, w)),
-                     .rows = y.rows,
-                     .stride = 1,
-                     .dilation = 1,
-                     .room = room};
-    cuda_queued(dev, c->gpu->product(c->compute, &p), "in a gated product");
+    gpu_product *p = &cuda_operation_new(dev, CUDA_PRODUCT)->of.product;
+    put(&p->y, y);
+    put(&p->x, x);
+    put_weight(&p->w, dev, w);
+    p->rows = y.rows;
+    p->stride = p->dilation = 1;
+    p->room = room;
+    cuda_operate(dev);
 }
 
 /* ---- attention ----------------------------------------------------------------------------------------------- */
@@ -90,83 +112,90 @@ void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
 {
     static const gpu_mask masks[] = {
         [ACE_MASK_FULL] = GPU_MASK_FULL, [ACE_MASK_BAND] = GPU_MASK_BAND, [ACE_MASK_CAUSAL] = GPU_MASK_CAUSAL};
-    cuda_backend *c = cuda_of(dev);
+    const cuda_backend *c = cuda_of(dev);
     if (s->head_dim > HEAD_DIM) {
         ace_fail(&dev->failure, ACE_ERROR_MODEL,
                  "attention heads of %d dimensions are too wide for this program: at most %d", s->head_dim, HEAD_DIM);
         return;
     }
-    if (!cuda_begin(dev)) return;
-    gpu_attention a = {.o = cuda_mat_of(o),
-                       .q = cuda_mat_of(q),
-                       .k = cuda_mat_of(k),
-                       .v = cuda_mat_of(v),
-                       .heads = s->heads,
-                       .kv_heads = s->kv_heads,
-                       .head_dim = s->head_dim,
-                       .scale = s->scale,
-                       .mask = masks[s->mask],
-                       .radius = s->radius};
-    if (c->gpu->attention_room(&a) <= CUDA_TRANSIT) a.room = c->transit;
-    cuda_queued(dev, c->gpu->attention(c->compute, &a), "in attention");
+    gpu_attention *a = &cuda_operation_new(dev, CUDA_ATTENTION)->of.attention;
+    put(&a->o, o);
+    put(&a->q, q);
+    put(&a->k, k);
+    put(&a->v, v);
+    a->heads = s->heads;
+    a->kv_heads = s->kv_heads;
+    a->head_dim = s->head_dim;
+    a->scale = s->scale;
+    a->mask = masks[s->mask];
+    a->radius = s->radius;
+    if (c->gpu->attention_room(a) <= CUDA_TRANSIT) a->room = c->transit;
+    cuda_operate(dev);
 }
 
 /* ---- rows ---------------------------------------------------------------------------------------------------- */
 
 void cuda_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (!cuda_begin(dev)) return;
-    const float *alpha = use(dev, snake->alpha), *inv_beta = use(dev, snake->inv_beta);
-    cuda_queued(dev, c->gpu->snake(c->compute, cuda_mat_of(y), cuda_mat_of(x), alpha, inv_beta), "in a snake");
+    cuda_rows *r = &cuda_operation_new(dev, CUDA_SNAKE)->of.rows;
+    put(&r->y, y);
+    put(&r->x, x);
+    r->alpha = use(dev, snake->alpha);
+    r->inv_beta = use(dev, snake->inv_beta);
+    cuda_operate(dev);
 }
 
 void cuda_rms_norm(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, float eps, ace_mat scale, ace_mat shift)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (!cuda_begin(dev)) return;
-    gpu_norm n = {.y = cuda_mat_of(y),
-                  .x = cuda_mat_of(x),
-                  .w = use(dev, w),
-                  .eps = eps,
-                  .scale = row_of(scale),
-                  .shift = row_of(shift)};
-    cuda_queued(dev, c->gpu->rms_norm(c->compute, &n), "in a norm");
+    gpu_norm *n = &cuda_operation_new(dev, CUDA_NORM)->of.norm;
+    put(&n->y, y);
+    put(&n->x, x);
+    n->w = use(dev, w);
+    n->eps = eps;
+    n->scale = row_of(scale);
+    n->shift = row_of(shift);
+    cuda_operate(dev);
 }
 
 void cuda_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weight *w, float eps, ace_mat rope,
                          int64_t first_position)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (!cuda_begin(dev)) return;
-    gpu_head_norm n = {.x = cuda_mat_of(x),
-                       .head_dim = head_dim,
-                       .w = use(dev, w),
-                       .eps = eps,
-                       .rope = cuda_mat_of(rope),
-                       .first_position = first_position};
-    cuda_queued(dev, c->gpu->head_norm_rope(c->compute, &n), "in a norm of heads");
+    gpu_head_norm *n = &cuda_operation_new(dev, CUDA_HEAD_NORM)->of.head_norm;
+    put(&n->x, x);
+    n->head_dim = head_dim;
+    n->w = use(dev, w);
+    n->eps = eps;
+    put(&n->rope, rope);
+    n->first_position = first_position;
+    cuda_operate(dev);
 }
 
 void cuda_copy(ace_device *dev, ace_mat y, ace_mat x)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (cuda_begin(dev)) cuda_queued(dev, c->gpu->copy(c->compute, cuda_mat_of(y), cuda_mat_of(x)), "in a copy");
+    cuda_rows *r = &cuda_operation_new(dev, CUDA_COPY)->of.rows;
+    put(&r->y, y);
+    put(&r->x, x);
+    cuda_operate(dev);
 }
 
 /* The one operation that may get the values of a weight as a matrix. */
 void cuda_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b)
 {
     cuda_backend *c = cuda_of(dev);
-    if (!cuda_begin(dev)) return;
+    cuda_rows *r = &cuda_operation_new(dev, CUDA_ADD)->of.rows;
     c->loose_used = c->queued + 1;
-    cuda_queued(dev, c->gpu->add(c->compute, cuda_mat_of(y), cuda_mat_of(a), cuda_mat_of(b)), "in a sum");
+    put(&r->y, y);
+    put(&r->x, a);
+    put(&r->b, b);
+    cuda_operate(dev);
 }
 
 void cuda_silu(ace_device *dev, ace_mat y, ace_mat x)
 {
-    cuda_backend *c = cuda_of(dev);
-    if (cuda_begin(dev)) cuda_queued(dev, c->gpu->silu(c->compute, cuda_mat_of(y), cuda_mat_of(x)), "in a silu");
+    cuda_rows *r = &cuda_operation_new(dev, CUDA_SILU)->of.rows;
+    put(&r->y, y);
+    put(&r->x, x);
+    cuda_operate(dev);
 }
 
 /* ---- tables -------------------------------------------------------------------------------------------------- */

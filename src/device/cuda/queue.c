@@ -128,7 +128,7 @@ static bool mark(ace_device *dev)
     return true;
 }
 
-bool cuda_begin(ace_device *dev)
+bool cuda_ready(ace_device *dev)
 {
     cuda_backend *c = cuda_of(dev);
     if (!heap_ok(c->heap, &dev->failure)) return false;
@@ -140,22 +140,34 @@ bool cuda_begin(ace_device *dev)
     return true;
 }
 
-void cuda_queued(ace_device *dev, int error, const char *operation)
+bool cuda_begin(ace_device *dev)
+{
+    cuda_flush(dev);
+    return dev->failure.status == ACE_OK && cuda_ready(dev);
+}
+
+void cuda_paced(ace_device *dev)
 {
     /* Between two marks: some milliseconds of a small GPU, and on a fast one enough for the host to be ahead. */
     static const double most_flops = 4e10, most_bytes = 4e8;
     enum { MOST_OPERATIONS = 32 };
-    cuda_backend *c = cuda_of(dev);
-    c->queued++;
-    if (!cuda_check(dev, error, operation)) return;
+    const cuda_backend *c = cuda_of(dev);
     if (c->queued - c->marked >= MOST_OPERATIONS || dev->stats.flops - c->flops > most_flops ||
         dev->stats.bytes_moved - c->bytes > most_bytes)
         mark(dev);
 }
 
+void cuda_queued(ace_device *dev, int error, const char *operation)
+{
+    cuda_of(dev)->queued++;
+    if (cuda_check(dev, error, operation)) cuda_paced(dev);
+}
+
 bool cuda_copy_after(ace_device *dev, uint64_t operations)
 {
     cuda_backend *c = cuda_of(dev);
+    cuda_flush(dev);
+    if (dev->failure.status != ACE_OK) return false;
     if (operations <= c->passed) return true;
     if (operations > c->marked && !mark(dev)) return false;
     for (int i = 0; i < CUDA_MARKS; i++) {

@@ -495,7 +495,11 @@ static int zero(gpu_stream *s, void *device, size_t bytes)
     return error ? error : failed(cudaMemsetAsync(device, 0, bytes, s->stream));
 }
 
-/* ---- graphs -------------------------------------------------------------------------------------------------- */
+/* ---- graphs --------------------------------------------------------------------------------------------------
+ *
+ * What is called while a stream is captured is allowed there: launches, whose arguments are copied, and
+ * cudaFuncSetAttribute(). The mode concerns the calling thread alone; others may allocate meanwhile. Kernels are loaded
+ * by their first launch, which may wait for the device: whoever captures has launched the same before. */
 
 static int graph_begin(gpu_stream *s)
 {
@@ -508,8 +512,7 @@ static int graph_end(gpu_stream *s, void **graph)
     *graph = NULL;
     cudaGraph_t kept = NULL;
     cudaGraphExec_t ready = NULL;
-    int error = use(s->context);
-    if (!error) error = failed(cudaStreamEndCapture(s->stream, &kept)); /* ends it also where the capture had failed */
+    int error = failed(cudaStreamEndCapture(s->stream, &kept)); /* ends it also where the capture had failed */
 #if CUDART_VERSION >= 12000
     if (!error) error = failed(cudaGraphInstantiate(&ready, kept, 0));
 #else

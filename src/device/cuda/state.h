@@ -12,6 +12,7 @@
 #include "device/cpu/quantised.h"
 #include "device/cuda/gpu.h"
 #include "device/cuda/heap.h"
+#include "device/cuda/record.h"
 
 /* Host memory that copies run from on their own, in turns: while one slot is copied the next one is filled. */
 typedef struct cuda_slot {
@@ -73,6 +74,8 @@ typedef struct cuda_backend {
     double flops, bytes;        /* the device's counts at the last mark */
     uint64_t marked;            /* operations at the last mark */
     uint64_t freed, loose_used; /* operations when a weight was freed, or last used in a way that names no weight */
+
+    cuda_recorder recorder;
 } cuda_backend;
 
 static inline cuda_backend *cuda_of(const ace_device *dev)
@@ -95,10 +98,14 @@ bool cuda_fail(const cuda_backend *c, int gpu_error, const char *doing, ace_erro
 bool cuda_queue_open(cuda_backend *c, ace_error *error);
 void cuda_queue_close(cuda_backend *c);
 
-/* Due before every operation is queued: true when it may be. */
+/* Due before an operation is queued: what was put off comes first. True when it may be queued. */
 bool cuda_begin(ace_device *dev);
 /* Due after it: counts it, and waits where the host is too far ahead. */
 void cuda_queued(ace_device *dev, int error, const char *operation);
+
+/* The same for operations that are queued together and counted already: that weights have arrived, and the waiting. */
+bool cuda_ready(ace_device *dev);
+void cuda_paced(ace_device *dev);
 
 /* Waits for an event, or until the device is stopped. */
 bool cuda_wait(ace_device *dev, gpu_event *event);

@@ -67,8 +67,12 @@ struct work {
 namespace
 {
 
+/* A graph takes memory of the device, too. */
+constexpr size_t graph_bytes_of_kernel = 16 << 10;
+
 struct gpu_graph {
     std::shared_ptr<std::vector<work>> list;
+    size_t bytes;
 };
 
 struct reservation {
@@ -188,6 +192,7 @@ int enqueue(gpu_stream *s, const work &w)
         s->recording->push_back(w);
         return 0;
     }
+    if (w.what != RECORD && w.what != WAIT) emulated().counts.commands++;
     s->queue.push_back(w);
     return emulated().settings.delayed ? 0 : drain(s, 0);
 }
@@ -309,23 +314,33 @@ reservation *pages_of(const gpu_context *c, void *address, size_t bytes, size_t 
     return &at->second;
 }
 
+/* Takes so much of the memory, or does not. */
+bool take_memory(size_t bytes)
+{
+    state &s = emulated();
+    size_t gone = s.settings.context_bytes + s.counts.committed;
+    if (gone > s.settings.total_bytes || bytes > s.settings.total_bytes - gone) return false;
+    s.counts.committed += bytes;
+    if (s.counts.committed > s.counts.committed_peak) s.counts.committed_peak = s.counts.committed;
+    return true;
+}
+
 int commit(gpu_context *c, void *address, size_t bytes)
 {
     call made;
     if (made.error) return made.error;
-    state &s = emulated();
     size_t first, end;
     reservation *r = pages_of(c, address, bytes, &first, &end);
     if (!r) return misuse("commit: not whole pages of a reservation");
     for (size_t i = first; i < end; i++)
         if (r->pages[i]) return misuse("commit: committed already");
-    size_t gone = s.settings.context_bytes + s.counts.committed;
-    if (gone > s.settings.total_bytes || bytes > s.settings.total_bytes - gone) return GPU_EMULATED_NO_MEMORY;
-    if (mprotect(address, bytes, PROT_READ | PROT_WRITE) != 0) return GPU_EMULATED_NO_MEMORY;
+    if (!take_memory(bytes)) return GPU_EMULATED_NO_MEMORY;
+    if (mprotect(address, bytes, PROT_READ | PROT_WRITE) != 0) {
+        emulated().counts.committed -= bytes;
+        return GPU_EMULATED_NO_MEMORY;
+    }
     memset(address, 0xff, bytes); /* NaN */
     for (size_t i = first; i < end; i++) r->pages[i] = true;
-    s.counts.committed += bytes;
-    if (s.counts.committed > s.counts.committed_peak) s.counts.committed_peak = s.counts.committed;
     return 0;
 }
 
@@ -543,11 +558,14 @@ int graph_begin(gpu_stream *s)
 int graph_end(gpu_stream *s, void **graph)
 {
     call made;
+    *graph = nullptr;
     std::unique_ptr<std::vector<work>> list(s->recording);
     s->recording = nullptr;
     if (made.error) return made.error;
     if (!list) return misuse("graph_end: the stream is not recording");
-    *graph = new gpu_graph{std::make_shared<std::vector<work>>(*list)};
+    size_t bytes = list->size() * graph_bytes_of_kernel;
+    if (!take_memory(bytes)) return GPU_EMULATED_NO_MEMORY;
+    *graph = new gpu_graph{std::make_shared<std::vector<work>>(*list), bytes};
     emulated().counts.graphs++;
     return 0;
 }
@@ -567,6 +585,7 @@ void graph_free(gpu_context *, void *graph)
 {
     std::lock_guard<std::recursive_mutex> hold(emulated().lock);
     if (!graph) return;
+    emulated().counts.committed -= static_cast<gpu_graph *>(graph)->bytes;
     delete static_cast<gpu_graph *>(graph);
     emulated().counts.graphs--;
 }

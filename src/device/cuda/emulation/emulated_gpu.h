@@ -47,12 +47,13 @@ void gpu_emulated_set(const gpu_emulated_settings *settings);
 long gpu_emulated_fail_at(long n, int error);
 
 typedef struct gpu_emulated_counts {
-    size_t committed, committed_peak;      /* bytes of device memory */
+    size_t committed, committed_peak;      /* bytes of device memory, graphs among them */
     size_t reserved;                       /* bytes of addresses */
     size_t host_bytes;                     /* of host_alloc() */
     int contexts, streams, events, graphs; /* open now */
     long launches;                         /* kernels that ran */
     long graph_launches;
+    long commands; /* kernels, copies and graphs that the host queued, but for what was kept in a graph */
 } gpu_emulated_counts;
 
 gpu_emulated_counts gpu_emulated_count(void);
