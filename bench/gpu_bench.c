@@ -9,6 +9,7 @@
 #include "base/error.h"
 #include "device/cuda/cuda.h"
 #include "device/cuda/emulation/emulated_gpu.h"
+#include "device/cuda/record.h"
 #include "device/device.h"
 
 #include <stdarg.h>
@@ -139,6 +140,24 @@ static void measure(bench *b, const work *w)
     put_share("share_of_read", bytes / best, b->peak_bytes);
     printf("}\n");
     fflush(stdout);
+}
+
+static size_t free_bytes(bench *b)
+{
+    gpu_context *context = NULL;
+    gpu_properties properties;
+    size_t available = 0, total = 0;
+    if (b->gpu->open(0, &context, &properties) != 0) return 0;
+    if (b->gpu->memory(context, &available, &total) != 0) available = 0;
+    b->gpu->close(context);
+    return available;
+}
+
+static void check(bench *b, bool passed, const char *what, double is, double most)
+{
+    printf("{\"check\":\"%s\",\"passed\":%s,\"mib\":%.1f,\"most_mib\":%.1f}\n", what, passed ? "true" : "false",
+           is / 1048576, most / 1048576);
+    if (!passed) b->failed = true;
 }
 
 /* ---- single operations ---------------------------------------------------------------------------------------------
@@ -318,7 +337,48 @@ static void free_layer(bench *b, layer *l)
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) ace_weight_free(b->dev, all[i]);
 }
 
-static void measure_stack(bench *b, stack s, ace_weight_form form, const char *stage, const char *name)
+static void run_recorded_stack(bench *b, void *data)
+{
+    ace_repeat_begin(b->dev);
+    run_stack(b, data);
+    ace_repeat_end(b->dev);
+}
+
+/* What the stack makes of the same numbers, plainly and recorded. */
+static bool same_bytes(bench *b, const stack *s)
+{
+    size_t bytes = (size_t)(s->rows * s->width) * sizeof(float);
+    float *start = malloc(bytes), *made[2] = {malloc(bytes), malloc(bytes)};
+    bool same =
+        start && made[0] && made[1] && read_pattern((void *)(uintptr_t)&s->width, 0, s->rows, ACE_F32, start, NULL);
+    for (int recorded = 0; same && recorded < 2; recorded++) {
+        ace_upload(b->dev, s->x, start);
+        (recorded ? run_recorded_stack : run_stack)(b, (void *)(uintptr_t)s);
+        ace_download(b->dev, made[recorded], s->x);
+    }
+    same = same && ace_device_ok(b->dev, NULL) && memcmp(made[0], made[1], bytes) == 0;
+    free(start);
+    free(made[0]);
+    free(made[1]);
+    return same;
+}
+
+/* The same as steps that come again, which run as graphs: how fast, whether right, and what memory they take. */
+static void measure_recorded(bench *b, work *w, const char *plain)
+{
+    long before = ace_cuda_recorded_steps(b->dev);
+    size_t most = (size_t)CUDA_RECORDED * CUDA_RECORDED_BYTES, available = free_bytes(b);
+    w->run = run_recorded_stack;
+    name_it(w, "%.70s, recorded", plain);
+    measure(b, w);
+    size_t now = free_bytes(b), used = available > now ? available - now : 0;
+    check(b, ace_cuda_recorded_steps(b->dev) > before, "steps are recorded", 0, 0);
+    check(b, used <= most, "memory of recorded steps", (double)used, (double)most);
+    check(b, same_bytes(b, w->data), "recorded steps give the same bytes", 0, 0);
+}
+
+/* `recorded`: measured once more in that way. */
+static void measure_stack(bench *b, stack s, ace_weight_form form, const char *stage, const char *name, bool recorded)
 {
     enum { MOST = 32 };
     layer layers[MOST] = {{0}};
@@ -339,7 +399,10 @@ static void measure_stack(bench *b, stack s, ace_weight_form form, const char *s
     if (s.condition) s.cross_v = matrix(b, act, s.condition, kv);
     work w = {stage, "", run_stack, &s, s.x};
     name_it(&w, "%s, %d layers of %lld, %lld rows", name, s.layers, (long long)s.width, (long long)s.rows);
+    char plain[sizeof w.name];
+    memcpy(plain, w.name, sizeof plain);
     measure(b, &w);
+    if (recorded) measure_recorded(b, &w, plain);
     for (int i = 0; i < s.layers; i++) free_layer(b, &layers[i]);
     ace_scratch_release(b->dev, mark);
 }
@@ -364,12 +427,16 @@ static void stacks(bench *b)
                 .rows = 1,
                 .keys = b->small ? 64 : 1500,
                 .mask = ACE_MASK_CAUSAL};
-    measure_stack(b, dit, ACE_FORM_PLAIN, "dit", "one step of the 2B DiT, 240 s, bf16");
-    measure_stack(b, dit, ACE_FORM_INT8, "dit", "one step of the 2B DiT, 240 s, int8");
-    measure_stack(b, lm, ACE_FORM_PLAIN, "lm", "one token of the 1.7B planner, bf16");
-    measure_stack(b, lm, ACE_FORM_INT4, "lm", "one token of the 1.7B planner, int4");
+    measure_stack(b, dit, ACE_FORM_PLAIN, "dit", "one step of the 2B DiT, 240 s, bf16", false);
+    measure_stack(b, dit, ACE_FORM_INT8, "dit", "one step of the 2B DiT, 240 s, int8", false);
+    measure_stack(b, lm, ACE_FORM_PLAIN, "lm", "one token of the 1.7B planner, bf16", true);
+    measure_stack(b, lm, ACE_FORM_INT4, "lm", "one token of the 1.7B planner, int4", true);
     lm.rows = lm.keys = b->small ? 64 : 1000;
-    measure_stack(b, lm, ACE_FORM_PLAIN, "lm", "a prompt of the 1.7B planner, bf16");
+    measure_stack(b, lm, ACE_FORM_PLAIN, "lm", "a prompt of the 1.7B planner, bf16", false);
+    dit.rows = dit.keys = b->small ? 32 : 375;
+    measure_stack(b, dit, ACE_FORM_PLAIN, "dit", "one step of the 2B DiT, 30 s, bf16", true);
+    dit.rows = dit.keys = b->small ? 32 : 125;
+    measure_stack(b, dit, ACE_FORM_PLAIN, "dit", "one step of the 2B DiT, 10 s, bf16", true);
 }
 
 /* ---- the planner's choice -------------------------------------------------------------------------------------- */
@@ -407,24 +474,6 @@ static void choices(bench *b)
 
 /* ---- memory
  * ---------------------------------------------------------------------------------------------------------- */
-
-static size_t free_bytes(bench *b)
-{
-    gpu_context *context = NULL;
-    gpu_properties properties;
-    size_t available = 0, total = 0;
-    if (b->gpu->open(0, &context, &properties) != 0) return 0;
-    if (b->gpu->memory(context, &available, &total) != 0) available = 0;
-    b->gpu->close(context);
-    return available;
-}
-
-static void check(bench *b, bool passed, const char *what, double is, double most)
-{
-    printf("{\"check\":\"%s\",\"passed\":%s,\"mib\":%.1f,\"most_mib\":%.1f}\n", what, passed ? "true" : "false",
-           is / 1048576, most / 1048576);
-    if (!passed) b->failed = true;
-}
 
 /* What the driver sees follows what the device counts; a limit is a hard cap; everything comes back. */
 static void memory(bench *b)

@@ -426,8 +426,8 @@ static void test_interrupted(void **unused)
                 operate(&s);
                 ace_mark mark = ace_scratch_mark(s.dev);
                 ace_mat much = ace_scratch(s.dev, ACE_F32, 1, 4 * PAGE);
-                ace_copy(s.dev, ace_cols(much, 0, WIDTH), ace_rows(s.x, 0, 1));
-                ace_copy(s.dev, ace_rows(s.x, 1, 1), ace_cols(much, 0, WIDTH));
+                ace_copy(s.dev, ace_cols(much, 3 * PAGE, WIDTH), ace_rows(s.x, 0, 1));
+                ace_copy(s.dev, ace_rows(s.x, 1, 1), ace_cols(much, 3 * PAGE, WIDTH));
                 ace_scratch_release(s.dev, mark);
                 ace_scratch_trim(s.dev);
                 operate(&s);
