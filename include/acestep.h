@@ -244,14 +244,21 @@ typedef struct ace_memory_plan {
  * request does not fit it is ACE_ERROR_MEMORY, and of the plan limit, least, duration and batch are known. */
 bool ace_plan_memory(ace_engine *engine, const ace_request *request, ace_memory_plan *plan, ace_error *error);
 
-/* What the engine's device computes and reads in a second, measured in a fraction of a second with products like the
- * model's: for estimates. Takes 32 to 64 MiB for it. */
+/* What the engine's device computes and reads in a second, measured in a second or two with products like the model's
+ * and with its own code on a part of a song of `duration` seconds: for estimates. Takes memory of some hundred MiB for
+ * it, in a process that has loaded nothing yet. */
 typedef struct ace_speed {
     double flops, bytes;
-    double load; /* bytes of weights made ready from memory; from a disk it may take longer */
+    double load;              /* bytes of weights made ready from memory; from a disk it may take longer */
+    double diffusion, decode; /* FLOP/s of these stages; 0: there was no memory to measure them */
 } ace_speed;
 
-bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error);
+bool ace_measure_speed(ace_engine *engine, double duration, ace_speed *speed, ace_error *error);
+
+/* Seconds that a stage will take, of a plan for about the duration that was measured: after making its weights ready,
+ * of which streamed layers need much, it is bound by arithmetic or by reading. Negative while the speed is unknown, and
+ * for loading, which depends on where the files lie. */
+double ace_estimate(const ace_stage_cost *cost, ace_stage stage, const ace_speed *speed);
 
 typedef struct ace_output {
     const char *path;   /* file name; of a batch, "song.flac" becomes "song-1.flac", "song-2.flac", ... */

@@ -75,15 +75,6 @@ static bool has_work(const ace_stage_cost *cost)
     return cost->peak_bytes > 0;
 }
 
-/* Seconds: a stage is bound by arithmetic or by reading, after making its weights ready, of which streamed layers need
- * much. Negative while the speed is unknown, and for loading, which depends on where the files lie. */
-static double estimate(const ace_stage_cost *cost, ace_stage stage, const ace_speed *speed)
-{
-    if (speed->flops <= 0 || stage == ACE_STAGE_LOAD) return -1;
-    double multiplying = cost->flops / speed->flops, reading = cost->bytes_moved / speed->bytes;
-    return (multiplying > reading ? multiplying : reading) + cost->bytes_loaded / speed->load;
-}
-
 static const char *residency(const ace_memory_plan *p, ace_stage stage)
 {
     switch (stage) {
@@ -133,7 +124,7 @@ static void print_planner(const ace_memory_plan *p, const ace_speed *speed)
     if (p->planner_streamed > 0)
         printf("  %d of its %d layers are loaded anew for every token\n", p->planner_streamed, p->planner_layers);
     if (p->planner_fetches) printf("  rows of its table that stand for text are read when they are needed\n");
-    double seconds = estimate(&p->stages[ACE_STAGE_PLAN], ACE_STAGE_PLAN, speed);
+    double seconds = ace_estimate(&p->stages[ACE_STAGE_PLAN], ACE_STAGE_PLAN, speed);
     if (seconds > 0 && p->planner_songs > 0)
         printf("  about %.2f codes a second, 5 of which are a second of a song\n",
                5 * p->duration * p->batch / seconds);
@@ -148,7 +139,7 @@ static void print_table(const ace_memory_plan *p, const ace_engine_info *info, c
     for (int i = 0; i < ACE_STAGE_WRITE; i++) {
         const ace_stage_cost *c = &p->stages[i];
         char time[32] = "-";
-        double seconds = estimate(c, (ace_stage)i, speed);
+        double seconds = ace_estimate(c, (ace_stage)i, speed);
         if (!has_work(c)) continue;
         if (seconds >= 0) snprintf(time, sizeof time, "%.1f s", seconds);
         if (seconds >= 0) total += seconds;
@@ -206,7 +197,7 @@ static void print_json(const ace_memory_plan *p, const ace_engine_info *info, co
     printf(",\"stages\":{");
     for (int i = 0, count = 0; i < ACE_STAGE_WRITE; i++) {
         const ace_stage_cost *c = &p->stages[i];
-        double seconds = estimate(c, (ace_stage)i, speed);
+        double seconds = ace_estimate(c, (ace_stage)i, speed);
         if (!has_work(c)) continue;
         printf(
             "%s\"%s\":{\"stored\":\"%s\",\"weight_bytes\":%zu,\"scratch_bytes\":%zu,\"peak_bytes\":%zu,\"gflop\":%.3f,"
@@ -249,7 +240,7 @@ static int run(plan *o)
     if (ace_plan_memory(engine, o->wish.request, &p, &error)) {
         ace_engine_info info = ace_engine_get_info(engine);
         ace_error unmeasured = {0}; /* then there are no times */
-        ace_measure_speed(engine, &speed, &unmeasured);
+        ace_measure_speed(engine, p.duration, &speed, &unmeasured);
         if (o->json)
             print_json(&p, &info, &speed);
         else

@@ -133,15 +133,14 @@ static void end_badly(tier_trial *trial, tier_outcome outcome, const ace_error *
 
 /* ---- planning -------------------------------------------------------------------------------------------------- */
 
-/* Seconds: each stage is bound by arithmetic or by reading. */
 static double estimate(const ace_memory_plan *plan, const ace_speed *speed)
 {
-    double seconds = 0;
-    for (int i = 0; speed->flops > 0 && i < ACE_STAGE_COUNT; i++) {
-        double multiplying = plan->stages[i].flops / speed->flops, reading = plan->stages[i].bytes_moved / speed->bytes;
-        seconds += multiplying > reading ? multiplying : reading;
+    double total = 0;
+    for (int i = 0; i < ACE_STAGE_COUNT; i++) {
+        double seconds = ace_estimate(&plan->stages[i], (ace_stage)i, speed);
+        if (seconds > 0) total += seconds;
     }
-    return seconds;
+    return total;
 }
 
 /* Everything stays loaded where the plan unloads nothing: by itself it unloads only what does not fit. */
@@ -172,7 +171,7 @@ void tier_plan_trial(const tier_test *test, tier_trial *trial, ace_speed *speed)
     if (request && ace_plan_memory(engine, request, &trial->plan, &error)) {
         ace_error unmeasured = {0}; /* then there are no estimates */
         trial->outcome = TIER_PLANNED;
-        if (speed->flops <= 0) ace_measure_speed(engine, speed, &unmeasured);
+        if (speed->flops <= 0) ace_measure_speed(engine, trial->plan.duration, speed, &unmeasured);
         trial->estimate = estimate(&trial->plan, speed);
         if (trial->variant == TIER_NO_OFFLOAD) judge_no_offload(trial);
         if (trial->variant == TIER_NO_QUANT && !quantizes(test))

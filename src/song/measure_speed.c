@@ -1,9 +1,9 @@
 /* How fast a device is, for estimates: a product of the model's kind with many rows, which arithmetic bounds, and one
- * with a single row, which reading the weight bounds. */
+ * with a single row, which reading the weight bounds; and a part of each of the stages that take longest. */
 #include "base/clock.h"
 #include "base/dtype.h"
 #include "base/error.h"
-#include "song/engine.h"
+#include "song/measure_stages.h"
 
 #include <string.h>
 
@@ -48,7 +48,7 @@ static double fastest_product(ace_device *dev, const ace_weight *w, int64_t rows
     return best;
 }
 
-bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error)
+static bool measure_products(ace_engine *engine, ace_speed *speed, ace_error *error)
 {
     ace_device *dev = engine->dev;
     ace_weight_desc desc = {.kind = ACE_WEIGHT_PRODUCT, .name = "the measurement", .n = WIDTH, .k = WIDTH, .taps = 1};
@@ -74,4 +74,24 @@ bool ace_measure_speed(ace_engine *engine, ace_speed *speed, ace_error *error)
         *speed = (ace_speed){
             .flops = 2.0 * WIDTH * WIDTH * ROWS / many, .bytes = weight_bytes / one, .load = weight_bytes / loading};
     return ok;
+}
+
+bool ace_measure_speed(ace_engine *engine, double duration, ace_speed *speed, ace_error *error)
+{
+    if (!measure_products(engine, speed, error)) return false;
+    /* Where there is no memory for them, the rate of products stands for these stages, too. */
+    ace_error unmeasured = {0};
+    speed->diffusion = measure_diffusion(engine, duration, speed->flops, &unmeasured);
+    speed->decode = measure_decode(engine, speed->flops, &unmeasured);
+    return true;
+}
+
+double ace_estimate(const ace_stage_cost *cost, ace_stage stage, const ace_speed *speed)
+{
+    if (speed->flops <= 0 || stage == ACE_STAGE_LOAD) return -1;
+    double loading = cost->bytes_loaded / speed->load;
+    if (stage == ACE_STAGE_DIFFUSION && speed->diffusion > 0) return cost->flops / speed->diffusion + loading;
+    if (stage == ACE_STAGE_DECODE && speed->decode > 0) return cost->flops / speed->decode + loading;
+    double multiplying = cost->flops / speed->flops, reading = cost->bytes_moved / speed->bytes;
+    return (multiplying > reading ? multiplying : reading) + loading;
 }

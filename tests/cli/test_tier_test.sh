@@ -107,7 +107,7 @@ grep -q 'acestep tier-test --tiers 4,6,8' out && ok || bad "help teaches by exam
 # ---- Ctrl-C ----------------------------------------------------------------------------------------------------------------
 "$acestep" tier-test --model "$tiny/base" --tiers 16,24 --duration 480 -o stopped.json >out 2>err &
 pid=$!
-sleep 0.7
+for _ in $(seq 200); do grep -q diffusion err && break; sleep 0.1; done # the measurement of the speed comes first
 start=$(date +%s%N)
 kill -INT $pid
 wait $pid
