@@ -52,9 +52,13 @@ typedef struct ace_backend_ops {
     void (*add)(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
     void (*silu)(ace_device *dev, ace_mat y, ace_mat x);
 
-    /* Both NULL, or neither. The end is told of a device that has failed meanwhile, too. */
+    /* All NULL, or none. The end is told of a device that has failed meanwhile, too. The operations with numbers are
+     * called between the two only, y, k and v as the caller gave them. */
     void (*repeat_begin)(ace_device *dev);
     void (*repeat_end)(ace_device *dev);
+    void (*append)(ace_device *dev, ace_mat y, ace_mat x, ace_number first);
+    void (*attention_growing)(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
+                              const ace_attention_shape *shape, ace_number keys);
 } ace_backend_ops;
 
 struct ace_weight {

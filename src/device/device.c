@@ -553,8 +553,21 @@ static double attended(const ace_attention_shape *s, int64_t queries, int64_t ke
     return (double)queries * (double)keys;
 }
 
-void ace_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)
+/* Whether the backend is to read the number in device memory. */
+static bool reads_number(const ace_device *dev, ace_number n)
 {
+    return dev->repeating && n.at.rows == 1 && dev->ops->repeat_begin;
+}
+
+static bool number_fits(ace_number n)
+{
+    return n.value >= 0 && n.value <= 1 << 24 && (n.at.rows == 0 || (n.at.dtype == ACE_F32 && is(n.at, 1, 1)));
+}
+
+static void attend(ace_device *dev, ace_mat o, ace_mat q, ace_mat whole_k, ace_mat whole_v,
+                   const ace_attention_shape *s, ace_number keys, const char *name)
+{
+    ace_mat k = ace_rows(whole_k, 0, keys.value), v = ace_rows(whole_v, 0, keys.value);
     int64_t width = (int64_t)s->heads * s->head_dim, kv_width = (int64_t)s->kv_heads * s->head_dim;
     bool fits = o.dtype == dev->act && q.dtype == dev->act && k.dtype == dev->act && v.dtype == dev->act &&
                 s->kv_heads > 0 && s->heads % s->kv_heads == 0 && is(q, q.rows, width) && is(o, q.rows, width) &&
@@ -563,7 +576,17 @@ void ace_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, 
     if (running(dev) && fits)
         count_work(dev, 4.0 * (double)width * attended(s, q.rows, k.rows),
                    mat_bytes(q) + mat_bytes(k) + mat_bytes(v) + mat_bytes(o));
-    if (proceed(dev, fits, "ace_attention", q.rows)) dev->ops->attention(dev, o, q, k, v, s);
+    if (!proceed(dev, fits, name, q.rows)) return;
+    if (reads_number(dev, keys))
+        dev->ops->attention_growing(dev, o, q, whole_k, whole_v, s, keys);
+    else
+        dev->ops->attention(dev, o, q, k, v, s);
+}
+
+void ace_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape)
+{
+    if (running(dev) && require(dev, k.rows == v.rows, "ace_attention", "matrices that do not fit"))
+        attend(dev, o, q, k, v, shape, (ace_number){.value = k.rows}, "ace_attention");
 }
 
 void ace_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count)
@@ -651,4 +674,25 @@ void ace_repeat_end(ace_device *dev)
     }
     dev->repeating = false;
     if (dev->ops->repeat_end) dev->ops->repeat_end(dev);
+}
+
+void ace_append(ace_device *dev, ace_mat y, ace_mat x, ace_number first)
+{
+    ace_mat to = ace_rows(y, first.value, x.rows);
+    bool fits =
+        f32_or_act(dev, x) && f32_or_act(dev, y) && is(to, x.rows, x.cols) && x.stride >= x.cols && number_fits(first);
+    count_work(dev, 0, mat_bytes(x) + mat_bytes(to));
+    if (!proceed(dev, fits, "ace_append", x.rows)) return;
+    if (reads_number(dev, first))
+        dev->ops->append(dev, y, x, first);
+    else
+        dev->ops->copy(dev, to, x);
+}
+
+void ace_attention_growing(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
+                           const ace_attention_shape *shape, ace_number keys)
+{
+    static const char name[] = "ace_attention_growing";
+    if (running(dev) && require(dev, number_fits(keys) && k.rows == v.rows, name, "a number that does not fit"))
+        attend(dev, o, q, k, v, shape, keys, name);
 }

@@ -327,4 +327,18 @@ void ace_silu(ace_device *dev, ace_mat y, ace_mat x);
 void ace_repeat_begin(ace_device *dev);
 void ace_repeat_end(ace_device *dev);
 
+/* A whole number, at most 2^24, that changes from step to step while all else stays: how many keys there are. The host
+ * knows it; where steps are to be the same, it also lies in device memory, put there before the step. */
+typedef struct ace_number {
+    int64_t value;
+    ace_mat at; /* F32, one element; rows 0: nowhere */
+} ace_number;
+
+/* Rows [first, first + x.rows) of y = x, converting. */
+void ace_append(ace_device *dev, ace_mat y, ace_mat x, ace_number first);
+
+/* ace_attention() with the first `keys` rows of k and v. */
+void ace_attention_growing(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
+                           const ace_attention_shape *shape, ace_number keys);
+
 #endif

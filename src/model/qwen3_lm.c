@@ -7,6 +7,9 @@
  * lines of the first-level cache. */
 enum { CACHE_PADDING = 32 };
 
+/* Spans of a pass that may be recorded: one token each. */
+enum { STEP_SPANS = 64 };
+
 void qwen3_lm_load(qwen3_lm *model, ace_device *dev, const ace_part *part, const qwen3_config *config,
                    const qwen3_lm_storage *storage)
 {
@@ -46,6 +49,7 @@ qwen3_cache qwen3_cache_new(const qwen3_lm *model, int64_t rows, int64_t positio
     cache.qkv = ace_scratch(dev, act, most_tokens, q + 2 * kv);
     cache.mixed = ace_scratch(dev, act, most_tokens, q);
     cache.product = ace_scratch(dev, act, most_tokens, shape->intermediate);
+    cache.numbers = ace_scratch(dev, ACE_F32, 1, 2 * STEP_SPANS);
     return cache;
 }
 
@@ -59,10 +63,18 @@ typedef struct pass {
     const qwen3_span *spans;
     int span_count;
     int64_t tokens;
+    ace_mat numbers; /* F32 [1][2 spans]; absent: no step that comes again */
     ace_mat x, angles, normed, qkv, mixed, product;
 } pass;
 
 static const ace_mat none;
+
+/* Number `which` of a span. */
+static ace_number number_of(const pass *p, int which, int span, int64_t value)
+{
+    if (p->numbers.rows == 0) return (ace_number){.value = value};
+    return (ace_number){value, ace_cols(p->numbers, which * p->span_count + span, 1)};
+}
 
 /* Keys and values of the new tokens join those of their sequence; queries look at all of them up to themselves. */
 static void attend(const pass *p, int layer)
@@ -73,10 +85,11 @@ static void attend(const pass *p, int layer)
         const qwen3_sequence *s = p->spans[i].sequence;
         int64_t count = p->spans[i].count;
         ace_mat rows = ace_rows(p->qkv, at, count);
-        ace_mat cached = ace_rows(p->cache->keys_values[layer], s->first, s->length + count);
-        ace_copy(p->dev, ace_cols(ace_rows(cached, s->length, count), 0, 2 * kv), ace_cols(rows, q_width, 2 * kv));
-        ace_attention(p->dev, ace_rows(p->mixed, at, count), ace_cols(rows, 0, q_width), ace_cols(cached, 0, kv),
-                      ace_cols(cached, kv, kv), &heads);
+        ace_mat cached = ace_rows(p->cache->keys_values[layer], s->first, s->capacity);
+        ace_append(p->dev, ace_cols(cached, 0, 2 * kv), ace_cols(rows, q_width, 2 * kv), number_of(p, 0, i, s->length));
+        ace_attention_growing(p->dev, ace_rows(p->mixed, at, count), ace_cols(rows, 0, q_width),
+                              ace_cols(cached, 0, kv), ace_cols(cached, kv, kv), &heads,
+                              number_of(p, 1, i, s->length + count));
     }
 }
 
@@ -138,6 +151,18 @@ static pass begin(const qwen3_lm *model, const qwen3_cache *cache, const qwen3_s
     return p;
 }
 
+/* A token for each sequence is the same step each time, but for its place. */
+static void put_numbers(pass *p)
+{
+    float host[2 * STEP_SPANS];
+    p->numbers = ace_cols(p->cache->numbers, 0, 2 * (int64_t)p->span_count);
+    for (int i = 0; i < p->span_count; i++) {
+        host[i] = (float)p->spans[i].sequence->length;
+        host[p->span_count + i] = (float)(p->spans[i].sequence->length + 1);
+    }
+    ace_upload(p->dev, p->numbers, host);
+}
+
 void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const int32_t *ids, const qwen3_span *spans,
                      int span_count)
 {
@@ -153,6 +178,9 @@ void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const
     }
     pass p = begin(model, cache, spans, span_count, tokens);
     token_table_embed(&model->embedding, p.x, ids, tokens);
+    bool step = tokens == span_count && span_count <= STEP_SPANS;
+    if (step) put_numbers(&p);
+    if (step) ace_repeat_begin(dev);
     held_encoder_layer held = {0};
     for (int i = 0; i < stack->shape.layers; i++) {
         encoder_stack_hold(&held, dev, stack, i);
@@ -170,6 +198,7 @@ void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const
         ace_rms_norm(dev, ace_rows(y, i, 1), ace_rows(p.x, end - 1, 1), stack->norm, stack->shape.rms_norm_eps, none,
                      none);
     }
+    if (step) ace_repeat_end(dev);
 }
 
 void qwen3_cache_copy(const qwen3_lm *model, qwen3_cache *cache, qwen3_sequence *to, const qwen3_sequence *from,

@@ -39,6 +39,7 @@ typedef struct qwen3_cache {
     ace_mat angles;                         /* F32 [most_tokens][head_dim]: the rows of `rope` of this pass's tokens */
     ace_mat x;                              /* F32 [most_tokens][hidden]: the residual stream */
     ace_mat normed, qkv, mixed, product;    /* act [most_tokens][..] */
+    ace_mat numbers; /* F32 [1][..]: where the token of each span goes, then how many keys it has */
 } qwen3_cache;
 
 /* A cache for `rows` tokens of all sequences together, positions below `positions`, left on top of the scratch stack of

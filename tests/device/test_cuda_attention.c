@@ -464,9 +464,10 @@ static void misuse_is_refused(void **state)
     bench b = open_bench(90, GPU_EMULATED_FORWARD);
     shape s = {2, 1, 16, 0.25f, GPU_MASK_FULL, 0, 3, 3};
     set x = make_set(&r, &s, GPU_BF16, 1, 0);
-    gpu_attention good = {x.o.mat, x.q.mat, x.k.mat, x.v.mat, 2, 1, 16, 0.25f, GPU_MASK_FULL, 0, NULL}, bad[7];
+    gpu_attention good = {x.o.mat, x.q.mat, x.k.mat, x.v.mat, 2, 1, 16, 0.25f, GPU_MASK_FULL, 0, NULL, NULL};
+    gpu_attention bad[8];
     assert_int_equal(b.gpu->attention(b.stream, &good), 0);
-    for (int i = 0; i < 7; i++) bad[i] = good;
+    for (int i = 0; i < 8; i++) bad[i] = good;
     bad[0].heads = 3;
     bad[1].head_dim = 15;
     bad[2].scale = 0;
@@ -474,7 +475,8 @@ static void misuse_is_refused(void **state)
     bad[4].k.type = GPU_F32;
     bad[5].v.rows = 2;
     bad[6].kv_heads = 0;
-    for (int i = 0; i < 7; i++) assert_int_not_equal(b.gpu->attention(b.stream, &bad[i]), 0);
+    bad[7].keys = &(float){2}; /* without a room */
+    for (int i = 0; i < 8; i++) assert_int_not_equal(b.gpu->attention(b.stream, &bad[i]), 0);
     assert_int_equal(b.gpu->stream_wait(b.stream), 0);
     drop_set(&x);
     close_bench(&b);

@@ -352,6 +352,103 @@ static void test_other_arguments(void **unused)
     assert_nothing_left();
 }
 
+/* Keys and values that grow by a row each time, over blocks of keys and of two lengths: one graph for all of them. */
+static void check_growing(ace_dtype precision, int capability)
+{
+    enum { CAPACITY = 150, TOKENS = 140, AHEAD = 7, KV = 2 * HEAD };
+    gpu_emulated_settings settings = gpu_emulated_defaults();
+    settings.capability[0] = capability / 10;
+    settings.capability[1] = capability % 10;
+    settings.delayed = 1;
+    gpu_emulated_set(&settings);
+    ace_error error = {0};
+    ace_device *dev = ace_cuda_open(&(ace_cuda_options){.precision = precision, .gpu = gpu_emulated()}, &error);
+    assert_non_null(dev);
+    assert_true(ace_scratch_reserve(dev, SCRATCH, 1 << 20, &error));
+    ace_attention_shape heads = {HEADS, 2, HEAD, 0.25f, ACE_MASK_CAUSAL, 0};
+    ace_mat cache[2][2], new_rows = ace_scratch(dev, precision, 2, KV), q = ace_scratch(dev, precision, 2, WIDTH);
+    ace_mat o[2], numbers = ace_scratch(dev, ACE_F32, 1, 4);
+    for (int recorded = 0; recorded < 2; recorded++) {
+        o[recorded] = ace_scratch(dev, precision, 2, WIDTH);
+        for (int i = 0; i < 2; i++) cache[recorded][i] = ace_scratch(dev, precision, CAPACITY, KV);
+    }
+    for (int token = 0; token < TOKENS; token++) {
+        float values[2 * WIDTH], made[2][2 * WIDTH], at[4];
+        for (int i = 0; i < 2 * WIDTH; i++) values[i] = (float)((i * 37 + token * 11) % 29) * 0.125f - 1.5f;
+        ace_upload(dev, new_rows, values);
+        ace_upload(dev, q, values);
+        for (int i = 0; i < 2; i++) { /* the second sequence is some tokens shorter */
+            int64_t first = token - (i ? AHEAD : 0);
+            at[i] = (float)(first < 0 ? 0 : first);
+            at[2 + i] = at[i] + 1;
+        }
+        ace_upload(dev, numbers, at);
+        for (int recorded = 0; recorded < 2; recorded++) {
+            long graphs = launched_graphs(), commands = gpu_emulated_count().commands;
+            if (recorded) ace_repeat_begin(dev);
+            for (int i = 0; i < 2; i++) {
+                ace_number first = {(int64_t)at[i], ace_cols(numbers, i, 1)};
+                ace_number keys = {(int64_t)at[2 + i], ace_cols(numbers, 2 + i, 1)};
+                ace_append(dev, cache[recorded][i], ace_rows(new_rows, i, 1), first);
+                ace_attention_growing(dev, ace_rows(o[recorded], i, 1), ace_rows(q, i, 1), cache[recorded][i],
+                                      cache[recorded][i], &heads, keys);
+            }
+            if (recorded) ace_repeat_end(dev);
+            if (recorded && token > 0) assert_int_equal(launched_graphs() - graphs, 1);
+            if (recorded && token > 0) assert_int_equal(gpu_emulated_count().commands - commands, 1);
+            ace_download(dev, made[recorded], o[recorded]);
+        }
+        check_ok(dev);
+        if (memcmp(made[0], made[1], sizeof made[0]) != 0) fail_msg("token %d", token);
+    }
+    float rows[2][CAPACITY * KV];
+    for (int i = 0; i < 2; i++) {
+        int64_t count = TOKENS - (i ? AHEAD : 0);
+        for (int k = 0; k < 2; k++) ace_download(dev, rows[k], ace_rows(cache[k][i], 0, count));
+        assert_memory_equal(rows[0], rows[1], (size_t)(count * KV) * sizeof(float));
+    }
+    assert_int_equal(gpu_emulated_count().graphs, 1);
+    ace_device_close(dev);
+    assert_nothing_left();
+}
+
+static void test_growing(void **unused)
+{
+    (void)unused;
+    check_growing(ACE_BF16, 90);
+    check_growing(ACE_BF16, 75);
+    check_growing(ACE_F32, 90);
+}
+
+/* Numbers that are none, or beyond the matrices. */
+static void test_bad_numbers(void **unused)
+{
+    (void)unused;
+    ace_device *dev = open_device(NULL);
+    ace_mat k = ace_scratch(dev, ACE_BF16, 10, HEAD), q = ace_scratch(dev, ACE_BF16, 1, HEAD);
+    ace_mat at = ace_scratch(dev, ACE_F32, 1, 2), act = ace_scratch(dev, ACE_BF16, 1, 1);
+    ace_attention_shape heads = {1, 1, HEAD, 0.25f, ACE_MASK_CAUSAL, 0};
+    const ace_number bad[] = {{-1, {0}}, {11, {0}}, {0, {0}}, {3, at}, {3, act}, {(1 << 24) + 1, {0}}};
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        for (int append = 0; append < 2; append++) {
+            if (append && bad[i].value == 0) continue;
+            ace_error error = {0};
+            if (append)
+                ace_append(dev, k, q, bad[i]);
+            else
+                ace_attention_growing(dev, q, q, k, k, &heads, bad[i]);
+            assert_false(ace_device_ok(dev, &error));
+            assert_int_equal(error.status, ACE_ERROR_INTERNAL);
+            ace_device_clear(dev);
+        }
+    ace_append(dev, k, q, (ace_number){10, {0}});
+    assert_false(ace_device_ok(dev, NULL));
+    ace_device_clear(dev);
+    ace_append(dev, k, q, (ace_number){9, {0}});
+    check_ok(dev);
+    ace_device_close(dev);
+}
+
 /* ---- what does not belong to a step ------------------------------------------------------------------------------ */
 
 /* Weights that lie elsewhere, or have other values, from one step to the next. */
@@ -793,6 +890,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup(test_again, set_up),          cmocka_unit_test_setup(test_counts, set_up),
         cmocka_unit_test_setup(test_other_matrices, set_up), cmocka_unit_test_setup(test_other_arguments, set_up),
+        cmocka_unit_test_setup(test_growing, set_up),        cmocka_unit_test_setup(test_bad_numbers, set_up),
         cmocka_unit_test_setup(test_moved_weights, set_up),  cmocka_unit_test_setup(test_interrupted, set_up),
         cmocka_unit_test_setup(test_tables, set_up),         cmocka_unit_test_setup(test_long, set_up),
         cmocka_unit_test_setup(test_many, set_up),           cmocka_unit_test_setup(test_not_worth_it, set_up),

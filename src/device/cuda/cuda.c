@@ -220,6 +220,8 @@ static const ace_backend_ops cuda_ops = {
     .copy = cuda_copy,
     .add = cuda_add,
     .silu = cuda_silu,
+    .append = cuda_append,
+    .attention_growing = cuda_attention_growing,
     .repeat_begin = cuda_repeat_begin,
     .repeat_end = cuda_repeat_end,
 };

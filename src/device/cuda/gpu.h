@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum {
-    GPU_ABI = 2,                  /* raised with every change of this file: a plug-in of another number is refused */
+    GPU_ABI = 3,                  /* raised with every change of this file: a plug-in of another number is refused */
     GPU_IDS = 512,                /* numbers that embed() and logits() take in one call */
     GPU_K_TILE = 64,              /* channels of a tap of a weight are filled up with zeros to a multiple of this */
     GPU_SAMPLE_ROWS = 16,         /* rows that sample() takes in one call */
@@ -104,6 +104,9 @@ typedef struct gpu_attention {
     gpu_mask mask;
     int64_t radius;
     void *room; /* attention_room() bytes, or NULL: the same bytes, but a few queries of many keys take long */
+    /* Device memory with the number of keys, or NULL: all rows of k and v are keys. Only with a room of more than 0
+     * bytes; the result is that of so many rows. */
+    const float *keys;
 } gpu_attention;
 
 typedef struct gpu_norm {
@@ -198,6 +201,8 @@ typedef struct gpu {
     int (*logits)(gpu_stream *s, const gpu_embedding *e);
     int (*sample)(gpu_stream *s, const gpu_sampling *sampling);
     int (*copy)(gpu_stream *s, gpu_mat y, gpu_mat x);
+    /* The same, to the rows of y from number *first (device memory) on; x has the columns of y, and no more rows. */
+    int (*append)(gpu_stream *s, gpu_mat y, gpu_mat x, const float *first);
     int (*add)(gpu_stream *s, gpu_mat y, gpu_mat a, gpu_mat b); /* b may have one row */
     int (*silu)(gpu_stream *s, gpu_mat y, gpu_mat x);
 } gpu;

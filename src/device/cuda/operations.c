@@ -108,16 +108,20 @@ enum { HEAD_DIM = 256 }; /* the widest heads that kernels treat */
 
 /* A few queries of many keys are faster with room for partial results. One query of a language model has it: 32 heads
  * of 128, and as many keys as a planner reads. */
-void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)
+static bool heads_fit(ace_device *dev, const ace_attention_shape *s)
+{
+    return s->head_dim <= HEAD_DIM ||
+           ace_fail(&dev->failure, ACE_ERROR_MODEL,
+                    "attention heads of %d dimensions are too wide for this program: at most %d", s->head_dim,
+                    HEAD_DIM);
+}
+
+static gpu_attention *new_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
+                                    const ace_attention_shape *s)
 {
     static const gpu_mask masks[] = {
         [ACE_MASK_FULL] = GPU_MASK_FULL, [ACE_MASK_BAND] = GPU_MASK_BAND, [ACE_MASK_CAUSAL] = GPU_MASK_CAUSAL};
     const cuda_backend *c = cuda_of(dev);
-    if (s->head_dim > HEAD_DIM) {
-        ace_fail(&dev->failure, ACE_ERROR_MODEL,
-                 "attention heads of %d dimensions are too wide for this program: at most %d", s->head_dim, HEAD_DIM);
-        return;
-    }
     gpu_attention *a = &cuda_operation_new(dev, CUDA_ATTENTION)->of.attention;
     put(&a->o, o);
     put(&a->q, q);
@@ -130,6 +134,26 @@ void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
     a->mask = masks[s->mask];
     a->radius = s->radius;
     if (c->gpu->attention_room(a) <= CUDA_TRANSIT) a->room = c->transit;
+    return a;
+}
+
+void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s)
+{
+    if (!heads_fit(dev, s)) return;
+    new_attention(dev, o, q, k, v, s);
+    cuda_operate(dev);
+}
+
+/* Where keys are not shared out there is no kernel for it: then it is another operation each time. */
+void cuda_attention_growing(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *s,
+                            ace_number keys)
+{
+    if (!heads_fit(dev, s)) return;
+    gpu_attention *a = new_attention(dev, o, q, k, v, s);
+    if (a->room && cuda_of(dev)->gpu->attention_room(a) > 0)
+        a->keys = keys.at.data;
+    else
+        new_attention(dev, o, q, ace_rows(k, 0, keys.value), ace_rows(v, 0, keys.value), s);
     cuda_operate(dev);
 }
 
@@ -175,6 +199,15 @@ void cuda_copy(ace_device *dev, ace_mat y, ace_mat x)
     cuda_rows *r = &cuda_operation_new(dev, CUDA_COPY)->of.rows;
     put(&r->y, y);
     put(&r->x, x);
+    cuda_operate(dev);
+}
+
+void cuda_append(ace_device *dev, ace_mat y, ace_mat x, ace_number first)
+{
+    cuda_rows *r = &cuda_operation_new(dev, CUDA_APPEND)->of.rows;
+    put(&r->y, y);
+    put(&r->x, x);
+    r->first = first.at.data;
     cuda_operate(dev);
 }
 

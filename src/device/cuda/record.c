@@ -54,6 +54,8 @@ static int launch(const cuda_backend *c, const cuda_operation *o)
         return c->gpu->snake(c->compute, r->y, r->x, r->alpha, r->inv_beta);
     case CUDA_COPY:
         return c->gpu->copy(c->compute, r->y, r->x);
+    case CUDA_APPEND:
+        return c->gpu->append(c->compute, r->y, r->x, r->first);
     case CUDA_ADD:
         return c->gpu->add(c->compute, r->y, r->x, r->b);
     case CUDA_SILU:
@@ -67,7 +69,8 @@ static const char *doing(const cuda_operation *o)
     static const char *const names[] = {[CUDA_PRODUCT] = "in a product", [CUDA_ATTENTION] = "in attention",
                                         [CUDA_NORM] = "in a norm",       [CUDA_HEAD_NORM] = "in a norm of heads",
                                         [CUDA_SNAKE] = "in a snake",     [CUDA_COPY] = "in a copy",
-                                        [CUDA_ADD] = "in a sum",         [CUDA_SILU] = "in a silu"};
+                                        [CUDA_APPEND] = "in a copy",     [CUDA_ADD] = "in a sum",
+                                        [CUDA_SILU] = "in a silu"};
     return names[o->kind];
 }
 

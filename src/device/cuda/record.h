@@ -21,6 +21,7 @@ typedef enum cuda_kind {
     CUDA_HEAD_NORM,
     CUDA_SNAKE,
     CUDA_COPY,
+    CUDA_APPEND,
     CUDA_ADD,
     CUDA_SILU
 } cuda_kind;
@@ -28,7 +29,7 @@ typedef enum cuda_kind {
 /* Operands of operations that have no structure of their own in gpu.h. */
 typedef struct cuda_rows {
     gpu_mat y, x, b;
-    const float *alpha, *inv_beta;
+    const float *alpha, *inv_beta, *first;
 } cuda_rows;
 
 /* An operation that may be recorded. Fill it member by member, not with structures: bytes between the members would

@@ -590,6 +590,12 @@ static int copy(gpu_stream *s, gpu_mat y, gpu_mat x)
     return error ? error : gpu_kernel_copy(s, y, x);
 }
 
+static int append(gpu_stream *s, gpu_mat y, gpu_mat x, const float *first)
+{
+    int error = use(s->context);
+    return error ? error : gpu_kernel_append(s, y, x, first);
+}
+
 static int add(gpu_stream *s, gpu_mat y, gpu_mat a, gpu_mat b)
 {
     int error = use(s->context);
@@ -645,6 +651,7 @@ extern "C" __attribute__((visibility("default"))) const gpu *acestep_gpu(void)
                                   logits,
                                   sample,
                                   copy,
+                                  append,
                                   add,
                                   silu};
     return &functions;

@@ -136,6 +136,8 @@ void cuda_conv1d(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, con
                  const ace_epilogue *epilogue, void *room);
 void cuda_linear_silu_mul(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, void *room);
 void cuda_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape);
+void cuda_attention_growing(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v,
+                            const ace_attention_shape *shape, ace_number keys);
 void cuda_snake(ace_device *dev, ace_mat y, ace_mat x, const ace_snake_weights *snake);
 void cuda_rms_norm(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *w, float eps, ace_mat scale, ace_mat shift);
 void cuda_head_norm_rope(ace_device *dev, ace_mat x, int head_dim, const ace_weight *w, float eps, ace_mat rope,
@@ -145,6 +147,7 @@ void cuda_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table,
 void cuda_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *sampling,
                  const double *uniform);
 void cuda_copy(ace_device *dev, ace_mat y, ace_mat x);
+void cuda_append(ace_device *dev, ace_mat y, ace_mat x, ace_number first);
 void cuda_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
 void cuda_silu(ace_device *dev, ace_mat y, ace_mat x);
 

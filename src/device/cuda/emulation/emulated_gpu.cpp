@@ -632,6 +632,7 @@ gpu all_functions()
     g.logits = gpu_kernel_logits;
     g.sample = gpu_kernel_sample;
     g.copy = gpu_kernel_copy;
+    g.append = gpu_kernel_append;
     g.add = gpu_kernel_add;
     g.silu = gpu_kernel_silu;
     return g;

@@ -15,6 +15,7 @@ template <bool ROUNDED> GPU_KERNEL(ATTENTION_HEAD_DIM) void attention_merge(atte
     enum { BATCH = 16 };
     int row = (int)blockIdx.x, kv_head = (int)blockIdx.y, dim = (int)threadIdx.x;
     if (dim >= t.head_dim) return;
+    attention_shorten(&t);
     attention_range blocks = attention_blocks(t, row, 1);
     attention_sum total = {-INFINITY, 0};
     float o = 0;
@@ -74,6 +75,7 @@ static bool is_sound(const gpu_attention *a)
     if (a->o.rows != a->q.rows || a->k.rows != a->v.rows) return false;
     int64_t group = a->heads / a->kv_heads;
     if (a->q.rows > MOST / (group * group) || a->k.rows > MOST || a->kv_heads > 65535) return false;
+    if (a->keys && !(a->room && few(a))) return false;
     return a->scale > 0 && a->scale < INFINITY;
 }
 
@@ -109,6 +111,7 @@ static attention_task task_of(const gpu_attention *a)
     if (a->room && few(a)) {
         t.parts = (float *)a->room;
         t.stats = t.parts + parts_of(a);
+        t.length = a->keys;
     }
     return t;
 }

@@ -32,12 +32,13 @@ typedef struct attention_task {
     int past;         /* CAUSAL: keys - queries */
     int radius;       /* BAND */
     gpu_mask mask;
-    float scale;   /* of scores, times log2(e); above 0 */
-    int aligned;   /* rows of q, k and v may be read in pieces of 16 bytes */
-    int o_aligned; /* those of o, too */
-    int blocks;    /* of keys */
-    float *parts;  /* [kv_heads][blocks][rows][head_dim], sums of weighted values; NULL: all at once */
-    float *stats;  /* [kv_heads][blocks][rows][2]: top, sum */
+    float scale;         /* of scores, times log2(e); above 0 */
+    int aligned;         /* rows of q, k and v may be read in pieces of 16 bytes */
+    int o_aligned;       /* those of o, too */
+    int blocks;          /* of keys */
+    float *parts;        /* [kv_heads][blocks][rows][head_dim], sums of weighted values; NULL: all at once */
+    float *stats;        /* [kv_heads][blocks][rows][2]: top, sum */
+    const float *length; /* with parts: how many of the keys there are; NULL: all */
 } attention_task;
 
 /* Keys [first, last] that a row sees; none when last < first. Both never fall from a row to the next. */
@@ -49,6 +50,15 @@ typedef struct attention_range {
 GPU_DEVICE int attention_query(const attention_task &t, int row)
 {
     return (int)((uint64_t)(uint32_t)row * t.ungroup >> 31);
+}
+
+/* Due first in kernels with parts: as many keys as there are now. Blocks of threads beyond them have nothing to do. */
+GPU_DEVICE void attention_shorten(attention_task *t)
+{
+    if (!t->length) return;
+    int keys = gpu_max(1, gpu_min((int)*t->length, t->keys));
+    t->past -= t->keys - keys;
+    t->keys = keys;
 }
 
 GPU_DEVICE attention_range attention_seen(const attention_task &t, int row)

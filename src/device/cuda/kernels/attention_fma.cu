@@ -189,6 +189,7 @@ template <typename T, int RT, int DT> GPU_KERNEL(THREADS) void attention_in_floa
     slices b = {queries, keys, weights, values};
     int x = (int)threadIdx.x % 16, y = (int)threadIdx.x / 16;
     int first_row = (int)blockIdx.x * ROWS, kv_head = (int)blockIdx.y;
+    attention_shorten(&t);
     attention_range blocks = attention_blocks(t, first_row, ROWS);
     if (t.parts) {
         int own = (int)blockIdx.z;

@@ -329,6 +329,7 @@ template <int D> GPU_KERNEL(32) void attention_part_of_keys(attention_task t)
     GPU_DYNAMIC_SHARED(char, shared);
     uint16_t *q = (uint16_t *)shared, *k = q + ATTENTION_FEW_ROWS * D, *v = k + ATTENTION_KEYS * D;
     int lane = (int)threadIdx.x, block = (int)blockIdx.x, kv_head = (int)blockIdx.y, first = block * ATTENTION_KEYS;
+    attention_shorten(&t);
     warp_rows w = rows_from<1>(t, 0);
     if (!sees(w, t, first)) return;
     bring_queries<D, 32>(q, t, kv_head, 0, ATTENTION_FEW_ROWS);

@@ -19,6 +19,7 @@ int gpu_kernel_embed(gpu_stream *s, const gpu_embedding *e);
 int gpu_kernel_logits(gpu_stream *s, const gpu_embedding *e);
 int gpu_kernel_sample(gpu_stream *s, const gpu_sampling *sampling);
 int gpu_kernel_copy(gpu_stream *s, gpu_mat y, gpu_mat x);
+int gpu_kernel_append(gpu_stream *s, gpu_mat y, gpu_mat x, const float *first);
 int gpu_kernel_add(gpu_stream *s, gpu_mat y, gpu_mat a, gpu_mat b);
 int gpu_kernel_silu(gpu_stream *s, gpu_mat y, gpu_mat x);
 
