@@ -70,8 +70,7 @@ INLINE void store_now_and_then(int64_t step, float *c)
  * flags are constants wherever this is inlined: whether the second half of the rows and columns is wanted, and whether
  * it is A that streams, or else B. */
 INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b,
-                            bool accumulate, bool low, bool right, bool a_streams, void (*meanwhile)(void *),
-                            void *context)
+                            bool accumulate, bool low, bool right, bool a_streams, cpu_meanwhile *meanwhile)
 {
     float *c_low = c + HALF * CPU_TILE;
     if (accumulate) {
@@ -96,7 +95,7 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
         if (low) _tile_dpbf16ps(2, 5, 6);
         if (low && right) _tile_dpbf16ps(3, 5, 7);
         if (!low) store_now_and_then(step, c);
-        meanwhile(context);
+        cpu_do_meanwhile(meanwhile);
     }
     _tile_stored(0, c, C_BYTES);
     if (right) _tile_stored(1, c + HALF, C_BYTES);
@@ -105,28 +104,28 @@ INLINE void multiply_halves(float *c, const char *a, const int32_t *lines, int64
 }
 
 INLINE void multiply(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, bool a_streams, void (*meanwhile)(void *), void *context)
+                     int64_t rows, int64_t cols, bool a_streams, cpu_meanwhile *meanwhile)
 {
     if (rows > HALF && cols > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, true, true, a_streams, meanwhile, context);
+        multiply_halves(c, a, lines, steps, b, accumulate, true, true, a_streams, meanwhile);
     else if (rows > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, true, false, a_streams, meanwhile, context);
+        multiply_halves(c, a, lines, steps, b, accumulate, true, false, a_streams, meanwhile);
     else if (cols > HALF)
-        multiply_halves(c, a, lines, steps, b, accumulate, false, true, a_streams, meanwhile, context);
+        multiply_halves(c, a, lines, steps, b, accumulate, false, true, a_streams, meanwhile);
     else
-        multiply_halves(c, a, lines, steps, b, accumulate, false, false, a_streams, meanwhile, context);
+        multiply_halves(c, a, lines, steps, b, accumulate, false, false, a_streams, meanwhile);
 }
 
 static void stream_a(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, void (*meanwhile)(void *), void *context)
+                     int64_t rows, int64_t cols, cpu_meanwhile *meanwhile)
 {
-    multiply(c, a, lines, steps, b, accumulate, rows, cols, true, meanwhile, context);
+    multiply(c, a, lines, steps, b, accumulate, rows, cols, true, meanwhile);
 }
 
 static void stream_b(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b, bool accumulate,
-                     int64_t rows, int64_t cols, void (*meanwhile)(void *), void *context)
+                     int64_t rows, int64_t cols, cpu_meanwhile *meanwhile)
 {
-    multiply(c, a, lines, steps, b, accumulate, rows, cols, false, meanwhile, context);
+    multiply(c, a, lines, steps, b, accumulate, rows, cols, false, meanwhile);
 }
 
 const cpu_tiles cpu_tiles_amx = {.begin = begin,

@@ -11,7 +11,7 @@ enum { HALF = CPU_TILE / 2, C_BYTES = CPU_NR * (int)sizeof(int32_t), B_BYTES = 2
 
 /* The flags are constants wherever this is inlined: whether the second half of the rows is wanted. */
 INLINE void halves(int32_t *c, const char *a, int64_t distance, int64_t slabs, const int8_t *b, bool accumulate,
-                   bool low, void (*meanwhile)(void *), void *context)
+                   bool low, cpu_meanwhile *meanwhile)
 {
     int32_t *c_low = c + HALF * CPU_NR;
     if (accumulate) {
@@ -34,7 +34,7 @@ INLINE void halves(int32_t *c, const char *a, int64_t distance, int64_t slabs, c
         _tile_dpbusd(1, 4, 7);
         if (low) _tile_dpbusd(2, 5, 6);
         if (low) _tile_dpbusd(3, 5, 7);
-        meanwhile(context);
+        cpu_do_meanwhile(meanwhile);
     }
     _tile_stored(0, c, C_BYTES);
     _tile_stored(1, c + HALF, C_BYTES);
@@ -43,12 +43,12 @@ INLINE void halves(int32_t *c, const char *a, int64_t distance, int64_t slabs, c
 }
 
 static void multiply(int32_t *c, const char *a, int64_t distance, int64_t rows, int64_t slabs, const int8_t *b,
-                     bool accumulate, void (*meanwhile)(void *), void *context)
+                     bool accumulate, cpu_meanwhile *meanwhile)
 {
     if (rows > HALF)
-        halves(c, a, distance, slabs, b, accumulate, true, meanwhile, context);
+        halves(c, a, distance, slabs, b, accumulate, true, meanwhile);
     else
-        halves(c, a, distance, slabs, b, accumulate, false, meanwhile, context);
+        halves(c, a, distance, slabs, b, accumulate, false, meanwhile);
 }
 
 const cpu_int8_tiles cpu_int8_tiles_amx = {.multiply = multiply};

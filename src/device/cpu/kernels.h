@@ -7,6 +7,7 @@
 #define ACE_DEVICE_CPU_KERNELS_H
 
 #include "device/cpu/attention_tiles.h"
+#include "device/cpu/meanwhile.h"
 #include "device/cpu/quantised.h"
 #include "device/device.h"
 
@@ -43,12 +44,11 @@ enum {
  *   a, lines    row i of step s begins at a + (lines[s] + i) * 64; whole halves of 16 rows are read
  *   rows, cols  1 .. 32 that are wanted
  *   b           the panel's pairs from the first step on
- *   meanwhile   called once per step: the unit works by itself, so that the core has time for something else
+ *   meanwhile   what is done once per step: the unit works by itself, so that the core has time for something else
  * Each step adds to an element the sum of its 32 products, in an order that is the hardware's but always the same.
  * Subnormal values count as zero. */
 typedef void cpu_tile_kernel(float *c, const char *a, const int32_t *lines, int64_t steps, const char *b,
-                             bool accumulate, int64_t rows, int64_t cols, void (*meanwhile)(void *context),
-                             void *context);
+                             bool accumulate, int64_t rows, int64_t cols, cpu_meanwhile *meanwhile);
 
 typedef struct cpu_tiles {
     /* A thread calls these around its calls of the others: the unit's registers are set up, and given back. */

@@ -176,7 +176,7 @@ static void few_rows_task(void *context, int64_t index, int worker)
             e.left = cpu_min(CHUNK_STEPS, rest > 0 ? rest : panel + 1 < end ? t->steps : 0);
             e.to = own->b[(chunk + 1) % 2];
             t->cpu->kernels->tiles->stream_a(own->c, own->x, lines, count, own->b[chunk % 2], step > 0, rows, CPU_TILE,
-                                             expand_next, &e);
+                                             &(cpu_meanwhile){.work = expand_next, .context = &e});
             while (e.left > 0) expand_next(&e);
         }
         t->cpu->kernels->epilogue(own->c, 0, rows, col, cols, &t->p->epilogue);

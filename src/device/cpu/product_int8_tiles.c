@@ -29,8 +29,7 @@ typedef struct chores {
     int64_t first, rows, panel, panels;
     int64_t strips, finished; /* of one panel each */
     int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
-    const char *soon;         /* memory to ask for, `ahead` lines a step */
-    int64_t ahead;
+    cpu_meanwhile meanwhile;
 } chores;
 
 static void finish_strip(chores *k)
@@ -49,8 +48,8 @@ static void finish_all(chores *k)
 static void do_chores(void *context)
 {
     chores *k = context;
-    for (int64_t i = 0; i < k->ahead; i++, k->soon += 64) __builtin_prefetch(k->soon, 0, 2);
     for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
+    if (k->finished == k->strips) k->meanwhile.work = NULL;
 }
 
 /* One panel with all tiles of the block. The chunk that comes next, wherever it is, is asked for meanwhile. */
@@ -59,15 +58,14 @@ static void multiply_panel(const int8_product *t, chores *k, int64_t panel, int3
     int64_t tiles = cpu_divide_up(rows, CPU_TILE);
     int64_t chunk = cpu_divide_up(t->slabs, cpu_divide_up(t->slabs, CHUNK_SLABS));
     for (int64_t slab = 0; slab < t->slabs; slab += chunk) {
-        int64_t slabs = cpu_min(chunk, t->slabs - slab), lines = slabs * (CPU_SLAB_BYTES / 64);
+        int64_t slabs = cpu_min(chunk, t->slabs - slab), bytes = slabs * CPU_SLAB_BYTES;
         const char *b = int8_panel(t, panel) + slab * CPU_SLAB_BYTES;
+        k->meanwhile.soon = cpu_ask_for_pages(b + bytes, bytes, tiles * slabs);
         for (int64_t tile = 0; tile < tiles; tile++) {
             int64_t row = tile * CPU_TILE;
-            k->ahead = cpu_divide_up(lines, tiles * slabs);
-            k->soon = b + (slabs * CPU_SLAB_BYTES) + tile * slabs * k->ahead * 64;
             t->cpu->kernels->int8_tiles->multiply(c + row * CPU_NR, int8_rows(t, first + row, slab),
                                                   CPU_TILE * CPU_SLAB, rows - row, slabs, (const int8_t *)b, slab > 0,
-                                                  do_chores, k);
+                                                  &k->meanwhile);
         }
     }
 }
@@ -80,6 +78,7 @@ static void tile_task(void *context, int64_t index, int worker)
     int64_t rows = cpu_min(t->block_rows, t->rows - first), panels = cpu_min(t->group, t->panels - first_panel);
     int64_t steps = TOGETHER * t->slabs * cpu_divide_up(rows, CPU_TILE);
     chores k = {.t = t, .finished_rows = own->finished, .first = first, .rows = rows, .pace = steps};
+    k.meanwhile.context = &k;
     t->cpu->kernels->tiles->begin();
     for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
         int64_t together = i % TOGETHER + 1, place = i % (2 * TOGETHER);
@@ -91,6 +90,7 @@ static void tile_task(void *context, int64_t index, int worker)
         k.panels = together;
         k.strips = cpu_divide_up(rows, STRIP) * together;
         k.finished = k.credit = 0;
+        k.meanwhile.work = do_chores;
     }
     finish_all(&k);
     t->cpu->kernels->tiles->end();

@@ -118,35 +118,34 @@ static void copy_block(const tiling *t, const block *b, char *copy)
 
 /* ---- the product --------------------------------------------------------------------------------------------- */
 
-/* Steps [first, first + count) of a pass. Where a pass has but some of the slabs, a chunk stays within a tap: so its
- * part of the panel is one piece. */
+/* Steps [first, first + count) of a pass, the first of which reads `slab` of the pass at `tap`. Where a pass has but
+ * some of the slabs, a chunk stays within a tap: so its part of the panel is one piece. */
 typedef struct chunk {
-    int64_t first, count;
+    int64_t first, count, tap, slab;
 } chunk;
 
 /* The chunk after `before`; its count is 0 at the end. */
 static chunk next_chunk(const tiling *t, const block *b, chunk before)
 {
-    chunk next = {before.first + before.count, t->chunk_steps};
-    int64_t last = t->taps * b->slabs;
-    if (b->slabs < t->slabs) last = cpu_min(last, round_up(next.first + 1, b->slabs));
-    next.count = cpu_min(next.count, last - next.first);
+    chunk next = {before.first + before.count, t->chunk_steps, before.tap, before.slab + before.count};
+    for (; next.slab >= b->slabs; next.slab -= b->slabs) next.tap++;
+    if (b->slabs < t->slabs) next.count = cpu_min(next.count, b->slabs - next.slab);
+    next.count = cpu_min(next.count, t->taps * b->slabs - next.first);
     return next;
 }
 
 static const char *chunk_weights(const tiling *t, const block *b, int64_t panel, chunk k)
 {
-    int64_t step = k.first / b->slabs * t->slabs + b->slab + k.first % b->slabs;
+    int64_t step = k.tap * t->slabs + b->slab + k.slab;
     return (const char *)t->p->w->data + (size_t)panel * t->panel_bytes + (size_t)step * CPU_TILE_STEP_BYTES;
 }
 
 static void chunk_lines(const tiling *t, const block *b, chunk k, int32_t *lines)
 {
     const ace_conv *conv = &t->p->conv;
-    for (int64_t i = 0; i < k.count; i++) {
-        int64_t tap = (k.first + i) / b->slabs, slab = (k.first + i) % b->slabs;
-        int64_t reach = tap * conv->dilation, at = reach % conv->stride * b->run + reach / conv->stride;
-        lines[i] = (int32_t)(slab * b->positions + at);
+    for (int64_t i = 0; i < k.count; k.tap++, k.slab = 0) {
+        int64_t reach = k.tap * conv->dilation, at = reach % conv->stride * b->run + reach / conv->stride;
+        for (; k.slab < b->slabs && i < k.count; k.slab++) lines[i++] = (int32_t)(k.slab * b->positions + at);
     }
 }
 
@@ -169,8 +168,7 @@ typedef struct chores {
     sums waiting;
     int64_t strips, finished; /* of one panel each */
     int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
-    const char *soon;         /* memory to ask for: per step `ahead` lines, after which `skipped` bytes are left out */
-    int64_t ahead, skipped;
+    cpu_meanwhile meanwhile;
 } chores;
 
 static void finish_strip(chores *k)
@@ -188,6 +186,13 @@ static void finish_all(chores *k)
     while (k->finished < k->strips) finish_strip(k);
 }
 
+static void do_chores(void *context)
+{
+    chores *k = context;
+    for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
+    if (k->finished == k->strips) k->meanwhile.work = NULL;
+}
+
 /* Takes new sums, which the next `steps` steps shall finish, when the ones before are done with. */
 static void wait_for_epilogue(chores *k, sums s, int64_t steps)
 {
@@ -196,14 +201,8 @@ static void wait_for_epilogue(chores *k, sums s, int64_t steps)
     k->strips = cpu_divide_up(s.rows, STRIP) * s.panels;
     k->finished = k->credit = 0;
     k->pace = steps;
-}
-
-static void do_chores(void *context)
-{
-    chores *k = context;
-    for (int64_t i = 0; i < k->ahead; i++, k->soon += 64) __builtin_prefetch(k->soon, 0, 2);
-    k->soon += k->skipped;
-    for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
+    k->meanwhile.work = do_chores;
+    k->meanwhile.context = k;
 }
 
 /* ---- the two orders ---------------------------------------------------------------------------------------------- */
@@ -217,22 +216,24 @@ static void multiply_panel(const tiling *t, const block *b, buffers *own, chores
         const char *weights = chunk_weights(t, b, panel, now);
         const char *soon =
             next.count > 0 ? chunk_weights(t, b, panel, next) : chunk_weights(t, b, panel + 1, (chunk){0});
-        int64_t lines = (next.count > 0 ? next.count : now.count) * CPU_TILE;
-        int64_t ahead = cpu_divide_up(lines, tiles * now.count);
+        int64_t bytes = (next.count > 0 ? next.count : now.count) * CPU_TILE_STEP_BYTES;
+        k->meanwhile.soon = cpu_ask_for_pages(soon, bytes, tiles * now.count);
+        if (tiles == 1) {
+            /* the weights pass by once, as fast as memory gives them: it is enough to ask for the beginning of each
+             * step's a little ahead, the processor goes on by itself */
+            k->meanwhile.soon = (cpu_requests){.from = weights + SOON_BYTES,
+                                               .apart = CPU_LINE,
+                                               .advance = CPU_TILE_STEP_BYTES,
+                                               .lines = SOON_LINES,
+                                               .times = 1,
+                                               .steps = 1};
+        }
         chunk_lines(t, b, now, own->lines);
         for (int64_t tile = 0; tile < tiles; tile++) {
-            int64_t row = tile * CPU_TILE, asked = tile * now.count * ahead;
-            k->soon = soon + asked * 64;
-            k->ahead = asked < lines ? ahead : 0;
-            if (tiles == 1) {
-                /* the weights pass by once, as fast as memory gives them: it is enough to ask for the beginning of each
-                 * stretch a little ahead, the processor goes on by itself */
-                k->soon = weights + SOON_BYTES;
-                k->ahead = SOON_LINES;
-                k->skipped = CPU_TILE_STEP_BYTES - SOON_LINES * 64;
-            }
+            int64_t row = tile * CPU_TILE;
             t->cpu->kernels->tiles->stream_a(c + row * CPU_TILE, own->x + row * CPU_TILE_LINE, own->lines, now.count,
-                                             weights, b->slab > 0 || now.first > 0, b->rows - row, width, do_chores, k);
+                                             weights, b->slab > 0 || now.first > 0, b->rows - row, width,
+                                             &k->meanwhile);
         }
     }
 }
@@ -264,7 +265,7 @@ static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t firs
 static void tile_by_tile(const tiling *t, block *b, buffers *own)
 {
     enum { TILE_SUMS = CPU_TILE * CPU_TILE };
-    chunk all = {0, t->steps};
+    chunk all = {.count = t->steps};
     chores k = {.t = t, .pace = 1};
     b->slabs = t->slabs;
     copy_block(t, b, own->x);
@@ -274,7 +275,7 @@ static void tile_by_tile(const tiling *t, block *b, buffers *own)
         for (int64_t panel = 0; panel < t->panels; panel++)
             t->cpu->kernels->tiles->stream_b(c + panel * TILE_SUMS, own->x + row * CPU_TILE_LINE, own->lines, t->steps,
                                              chunk_weights(t, b, panel, all), false, b->rows - row,
-                                             panel_width(t, panel), do_chores, &k);
+                                             panel_width(t, panel), &k.meanwhile);
         wait_for_epilogue(&k, (sums){c, TILE_SUMS, b->first + row, cpu_min(CPU_TILE, b->rows - row), 0, t->panels},
                           t->panels * t->steps);
     }

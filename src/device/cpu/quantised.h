@@ -13,6 +13,7 @@
 #define ACE_DEVICE_CPU_QUANTISED_H
 
 #include "base/dtype.h"
+#include "device/cpu/meanwhile.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -54,11 +55,11 @@ typedef struct cpu_int8 {
     cpu_int8_kernel *multiply;
 } cpu_int8;
 
-/* The same on a matrix unit: up to 32 rows, of which whole halves of 16 are read and written. `meanwhile` is called
- * once per slab: the unit works by itself, so that the core has time for something else. */
+/* The same on a matrix unit: up to 32 rows, of which whole halves of 16 are read and written. A step of `meanwhile`
+ * is a slab. */
 typedef struct cpu_int8_tiles {
     void (*multiply)(int32_t *c, const char *a, int64_t distance, int64_t rows, int64_t slabs, const int8_t *b,
-                     bool accumulate, void (*meanwhile)(void *context), void *context);
+                     bool accumulate, cpu_meanwhile *meanwhile);
 } cpu_int8_tiles;
 
 /* What 32 x 32 expanded weights are written as. ROUNDED: float32 with the values that bf16 has. */
