@@ -39,6 +39,15 @@ static inline int64_t cpu_max(int64_t a, int64_t b)
     return a > b ? a : b;
 }
 
+/* The number of groups that panels are put in, so that blocks of rows times groups of panels make `wanted` tasks or
+ * more, of which no thread gets many more than another. */
+static inline int64_t cpu_groups(const cpu_backend *cpu, int64_t blocks, int64_t panels, int64_t wanted)
+{
+    int64_t groups = cpu_divide_up(wanted, blocks), threads = cpu->threads;
+    while (groups < panels && 8 * cpu_divide_up(blocks * groups, threads) * threads > 9 * blocks * groups) groups++;
+    return cpu_min(groups, panels);
+}
+
 /* True when the caller wants no more work done: long tasks ask now and then. */
 static inline bool cpu_stopped(const ace_device *dev)
 {

@@ -7,10 +7,11 @@
 #include "device/cpu/product_int8.h"
 
 enum {
-    BLOCK_ROWS = 256, /* of a task, at most */
-    CHUNK_SLABS = 16, /* of a panel: two thirds of the first-level cache */
-    TOGETHER = 4,     /* panels finished together: longer pieces of rows to write */
-    STRIP = 4         /* rows finished at a time */
+    BLOCK_ROWS = 256,         /* of a task, at most */
+    BLOCK_BYTES = 1280 << 10, /* of its rows of x, at most: they stay in the second-level cache */
+    CHUNK_SLABS = 16,         /* of a panel: two thirds of the first-level cache */
+    TOGETHER = 2,             /* panels finished together: longer pieces of rows to write */
+    STRIP = 4                 /* rows finished at a time */
 };
 
 /* A thread's workspace. */
@@ -99,11 +100,11 @@ static void tile_task(void *context, int64_t index, int worker)
 /* Blocks of equal height, and several tasks per thread. */
 void int8_multiply_tiles(ace_device *dev, int8_product *t)
 {
-    int64_t wanted = 2 * t->cpu->threads;
-    t->blocks = cpu_divide_up(t->rows, BLOCK_ROWS);
+    int64_t wanted = 2 * t->cpu->threads, fit = BLOCK_BYTES / (t->slabs * CPU_SLAB) / CPU_TILE * CPU_TILE;
+    t->blocks = cpu_divide_up(t->rows, cpu_max(CPU_TILE, cpu_min(BLOCK_ROWS, fit)));
     t->block_rows = cpu_divide_up(cpu_divide_up(t->rows, t->blocks), CPU_TILE) * CPU_TILE;
     t->blocks = cpu_divide_up(t->rows, t->block_rows);
-    t->groups = cpu_min(t->panels, cpu_divide_up(wanted, t->blocks));
+    t->groups = cpu_groups(t->cpu, t->blocks, t->panels, wanted);
     t->group = cpu_divide_up(t->panels, t->groups);
     t->groups = cpu_divide_up(t->panels, t->group);
     cpu_run(dev, t->blocks * t->groups, tile_task, t);

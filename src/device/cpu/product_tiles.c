@@ -322,7 +322,7 @@ static void share_out(tiling *t, int64_t most_rows)
     if (t->resident) t->blocks = cpu_max(t->blocks, wanted);
     t->block_rows = round_up(cpu_divide_up(rows, t->blocks), CPU_TILE);
     t->blocks = cpu_divide_up(rows, t->block_rows);
-    t->groups = t->resident ? 1 : cpu_min(t->panels, cpu_divide_up(wanted, t->blocks));
+    t->groups = t->resident ? 1 : cpu_groups(t->cpu, t->blocks, t->panels, wanted);
     t->group = cpu_divide_up(t->panels, t->groups);
     if (t->pass_slabs < t->slabs) t->group = cpu_min(t->group, GROUP);
     t->groups = cpu_divide_up(t->panels, t->group);
