@@ -45,9 +45,12 @@ typedef struct ace_backend_ops {
     void (*attention)(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, const ace_attention_shape *shape);
     void (*embed)(ace_device *dev, ace_mat y, const ace_weight *table, const int32_t *ids, int64_t count);
     void (*logits)(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids);
-    /* NULL where the device does not sample */
+    /* these four are NULL where the device does not sample */
     void (*sample)(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional,
                    const ace_sampling *sampling, const double *uniform);
+    void (*embed_choices)(ace_device *dev, ace_mat y, const ace_weight *table, int64_t first, ace_mat choices);
+    void (*send_choices)(ace_device *dev, int place, ace_mat choices);
+    void (*receive_choices)(ace_device *dev, int place, float *host, int64_t rows);
     void (*copy)(ace_device *dev, ace_mat y, ace_mat x);
     void (*add)(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);
     void (*silu)(ace_device *dev, ace_mat y, ace_mat x);

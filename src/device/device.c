@@ -628,6 +628,37 @@ void ace_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat uncond
         dev->ops->sample(dev, choices, values, unconditional, s, uniform);
 }
 
+static bool are_choices(ace_mat m, int64_t rows)
+{
+    return m.dtype == ACE_F32 && is(m, rows, 2) && rows >= 1;
+}
+
+void ace_embed_choices(ace_device *dev, ace_mat y, const ace_weight *table, int64_t first, ace_mat choices)
+{
+    bool fits = dev->samples && table && table->desc.kind == ACE_WEIGHT_TABLE && f32_or_act(dev, y) &&
+                is(y, y.rows, table->desc.k) && are_choices(choices, choices.rows) && y.rows % choices.rows == 0 &&
+                first >= 0 && first < table->desc.n;
+    count_work(dev, 0, 2 * mat_bytes(y));
+    if (proceed(dev, fits, "ace_embed_choices", y.rows)) dev->ops->embed_choices(dev, y, table, first, choices);
+}
+
+static bool is_place(const ace_device *dev, int place, int64_t rows)
+{
+    return dev->samples && place >= 0 && place < ACE_SENDS && rows >= 1 && rows <= ACE_SEND_ROWS;
+}
+
+void ace_send_choices(ace_device *dev, int place, ace_mat choices)
+{
+    bool fits = is_place(dev, place, choices.rows) && are_choices(choices, choices.rows) && choices.stride == 2;
+    if (proceed(dev, fits, "ace_send_choices", choices.rows)) dev->ops->send_choices(dev, place, choices);
+}
+
+void ace_receive_choices(ace_device *dev, int place, float *host, int64_t rows)
+{
+    if (proceed(dev, is_place(dev, place, rows), "ace_receive_choices", rows))
+        dev->ops->receive_choices(dev, place, host, rows);
+}
+
 void ace_copy(ace_device *dev, ace_mat y, ace_mat x)
 {
     bool fits = f32_or_act(dev, x) && f32_or_act(dev, y) && is(x, y.rows, y.cols) && is(y, y.rows, y.cols);

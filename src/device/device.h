@@ -296,7 +296,7 @@ typedef struct ace_sampling {
 
 enum { ACE_SAMPLE_COLUMNS = 1 << 19 }; /* of a row that ace_sample() takes */
 
-/* Whether the device has ace_sample(); where it has not, the host chooses (lm/lm_sampling.h). */
+/* Whether the device has ace_sample() and what goes with it; where it has not, the host chooses (lm/lm_sampling.h). */
 bool ace_device_samples(const ace_device *dev);
 
 /* One column of each row of `values`, by the rules of lm.md 5.1, steps 2 and 5 to 8, with one uniform number in (0, 1)
@@ -306,6 +306,18 @@ bool ace_device_samples(const ace_device *dev);
  * changes: the weights are summed in another order. */
 void ace_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *sampling,
                 const double *uniform);
+
+/* y[m] = table[first + c], c being the column that row m % choices.rows of `choices` names; every column that may be
+ * named has its row in the table. Where nothing was chosen, any row of it. y: F32 or act dtype, a multiple of
+ * choices.rows. */
+void ace_embed_choices(ace_device *dev, ace_mat y, const ace_weight *table, int64_t first, ace_mat choices);
+
+/* Choices on their way to the host while more work is queued: send() has them copied behind what is queued so far, and
+ * receive() waits for that. There are ACE_SENDS places; a place takes the next choices when its last ones were
+ * received. choices: at most ACE_SEND_ROWS rows, packed. host: two values for each row. */
+enum { ACE_SENDS = 4, ACE_SEND_ROWS = 32 };
+void ace_send_choices(ace_device *dev, int place, ace_mat choices);
+void ace_receive_choices(ace_device *dev, int place, float *host, int64_t rows);
 
 /* y = x, converting; shapes agree. */
 void ace_copy(ace_device *dev, ace_mat y, ace_mat x);

@@ -59,27 +59,29 @@ static int32_t candidate_id(const lm_candidates *from, int64_t index)
 typedef struct lm_question {
     lm_candidates from;
     const lm_sampling *sampling;
-    ace_mat logits; /* of one item after the other */
-    int branches;   /* rows of an item */
+    ace_mat logits; /* the conditional rows of all items, then the unconditional ones */
+    int branches;   /* 2 with guidance, else 1 */
 } lm_question;
 
-static bool choose_on_device(const lm_chooser *c, const lm_question *q, lm_choice *choices, int count, ace_error *error)
+static void queue_choice(const lm_chooser *c, const lm_question *q, const lm_choice *choices, int count, int place)
 {
     const lm_sampling *s = q->sampling;
     ace_sampling rules = {s->guidance, s->temperature, s->top_k, s->top_p};
-    ace_mat values = q->logits, unconditional = {0}, chosen = ace_rows(c->choices, 0, count);
-    float host[2 * LM_MAX_ITEMS] = {0};
+    ace_mat unconditional = {0}, chosen = ace_rows(c->choices, 0, count);
     double uniform[LM_MAX_ITEMS];
     for (int i = 0; i < count; i++) uniform[i] = choices[i].uniform;
-    if (q->branches == 2) { /* every other row */
-        values = ace_reshape(q->logits, count, 2 * q->from.count);
-        unconditional = ace_cols(values, q->from.count, q->from.count);
-        values = ace_cols(values, 0, q->from.count);
-    }
-    ace_sample(c->dev, chosen, values, unconditional, &rules, uniform);
-    ace_download(c->dev, host, chosen);
+    if (q->branches == 2) unconditional = ace_rows(q->logits, count, count);
+    ace_sample(c->dev, chosen, ace_rows(q->logits, 0, count), unconditional, &rules, uniform);
+    ace_send_choices(c->dev, place, chosen);
+}
+
+static bool receive_choice(const lm_chooser *c, const lm_candidates *from, lm_choice *choices, int count, int place,
+                           ace_error *error)
+{
+    float host[2 * LM_MAX_ITEMS] = {0}; /* as it stays on the meter */
+    ace_receive_choices(c->dev, place, host, count);
     for (int i = 0; i < count; i++) {
-        choices[i].id = candidate_id(&q->from, (int64_t)host[2 * i]);
+        choices[i].id = candidate_id(from, (int64_t)host[2 * i]);
         choices[i].tied = host[2 * i + 1] != 0;
     }
     return ace_device_ok(c->dev, error);
@@ -109,23 +111,57 @@ static void choose_from_values(lm_chooser *c, const lm_question *q, lm_choice *c
 static bool choose_on_host(lm_chooser *c, const lm_question *q, lm_choice *choices, int count, ace_error *error)
 {
     for (int i = 0; i < count; i++) {
-        for (int b = 0; b < q->branches; b++)
-            ace_download(c->dev, c->values[b], ace_rows(q->logits, i * q->branches + b, 1));
+        for (int b = 0; b < q->branches; b++) ace_download(c->dev, c->values[b], ace_rows(q->logits, b * count + i, 1));
         if (!ace_device_ok(c->dev, error)) return false;
         choose_from_values(c, q, &choices[i]);
     }
     return true;
 }
 
-bool lm_choose(lm_chooser *c, lm_token_set allowed, ace_mat states, const lm_sampling *sampling, lm_choice *choices,
-               int count, ace_error *error)
+/* The head's values of the candidates. */
+static lm_question ask(lm_chooser *c, lm_token_set allowed, ace_mat states, const lm_sampling *sampling)
 {
-    bool penalized = sampling->repetition_penalty != 1;
-    lm_question q = {.from = list_candidates(c, allowed, penalized),
+    lm_question q = {.from = list_candidates(c, allowed, sampling->repetition_penalty != 1),
                      .sampling = sampling,
                      .branches = sampling->guidance > 1 ? 2 : 1};
     q.logits = (ace_mat){c->logits.data, ACE_F32, states.rows, q.from.count, q.from.count};
     qwen3_lm_logits(c->model, q.logits, states, q.from.first, q.from.ids, q.from.count);
-    bool device = ace_device_samples(c->dev) && !penalized && q.from.count <= ACE_SAMPLE_COLUMNS;
-    return device ? choose_on_device(c, &q, choices, count, error) : choose_on_host(c, &q, choices, count, error);
+    return q;
+}
+
+static bool device_chooses(const lm_chooser *c, lm_token_set allowed, const lm_sampling *sampling)
+{
+    return ace_device_samples(c->dev) && sampling->repetition_penalty == 1 &&
+           lm_token_set_size(allowed) <= ACE_SAMPLE_COLUMNS;
+}
+
+bool lm_choose(lm_chooser *c, lm_token_set allowed, ace_mat states, const lm_sampling *sampling, lm_choice *choices,
+               int count, ace_error *error)
+{
+    lm_question q = ask(c, allowed, states, sampling);
+    if (!device_chooses(c, allowed, sampling)) return choose_on_host(c, &q, choices, count, error);
+    queue_choice(c, &q, choices, count, 0);
+    return receive_choice(c, &q.from, choices, count, 0, error);
+}
+
+/* ---- choices that the host does not wait for --------------------------------------------------------------------- */
+
+bool lm_chooses_ahead(const lm_chooser *c, lm_token_set allowed, const lm_sampling *sampling)
+{
+    return device_chooses(c, allowed, sampling) && allowed.count == 1 &&
+           qwen3_lm_takes_choices(c->model, allowed.ranges[0].first, lm_token_set_size(allowed));
+}
+
+void lm_choose_ahead(lm_chooser *c, lm_token_set allowed, ace_mat states, const lm_sampling *sampling,
+                     const lm_choice *choices, int count, int place)
+{
+    lm_question q = ask(c, allowed, states, sampling);
+    queue_choice(c, &q, choices, count, place);
+}
+
+bool lm_choice_arrives(const lm_chooser *c, lm_token_set allowed, lm_choice *choices, int count, int place,
+                       ace_error *error)
+{
+    lm_candidates from = {.first = allowed.ranges[0].first};
+    return receive_choice(c, &from, choices, count, place, error);
 }

@@ -36,9 +36,25 @@ typedef struct lm_choice {
     bool tied;            /* out: with temperature 0, whether another id has the same value; else false */
 } lm_choice;
 
-/* `count` items choose from `allowed`. states: F32, the conditional and, with guidance, the unconditional state of the
- * first item, then those of the next. On the meter the lowest id is chosen. False with an error. */
+/* `count` items choose from `allowed`. states: F32, the conditional states of all items, then, with guidance, the
+ * unconditional ones. On the meter the lowest id is chosen. False with an error. */
 bool lm_choose(lm_chooser *chooser, lm_token_set allowed, ace_mat states, const lm_sampling *sampling,
                lm_choice *choices, int count, ace_error *error);
+
+/* ---- choices that the host does not wait for -----------------------------------------------------------------------
+ */
+
+/* Whether such choices may be made from `allowed`, and be read by the model (qwen3_lm_extend_choices) before the host
+ * knows them. Then allowed.ranges[0] is all of it. */
+bool lm_chooses_ahead(const lm_chooser *chooser, lm_token_set allowed, const lm_sampling *sampling);
+
+/* Queues what lm_choose() does, for one of ACE_SENDS places. chooser->choices has the columns, counted from
+ * allowed.ranges[0].first, for what is queued next. */
+void lm_choose_ahead(lm_chooser *chooser, lm_token_set allowed, ace_mat states, const lm_sampling *sampling,
+                     const lm_choice *choices, int count, int place);
+
+/* Waits for the choices of that place, and completes them. False with an error. */
+bool lm_choice_arrives(const lm_chooser *chooser, lm_token_set allowed, lm_choice *choices, int count, int place,
+                       ace_error *error);
 
 #endif

@@ -44,7 +44,9 @@ struct lm_session {
 static void free_next(void *context, lm_next *next)
 {
     const lm_free_text *text = context;
-    *next = (lm_next){.kind = text->ended ? LM_NEXT_DONE : LM_NEXT_CHOOSE, .allowed = {&text->vocabulary, 1}};
+    *next = (lm_next){.kind = text->ended ? LM_NEXT_DONE : LM_NEXT_CHOOSE,
+                      .allowed = {&text->vocabulary, 1},
+                      .steps = text->end < 0 ? INT64_MAX : 1};
 }
 
 static bool free_accept(void *context, int32_t token)
@@ -413,6 +415,26 @@ static bool decide(lm_call *c, int i, const lm_choice *choice, ace_error *error)
     return true;
 }
 
+/* The states of a group, as a chooser wants them. */
+static ace_mat states_of(const lm_call *c, const int *group, int members)
+{
+    lm_session *s = c->s;
+    int rows = 0;
+    for (int b = 0; b < branches(c); b++)
+        for (int g = 0; g < members; g++)
+            ace_copy(s->dev, ace_rows(s->selected, rows++, 1),
+                     ace_rows(s->hidden, row_of(c, group[g], b) - s->rows, 1));
+    return ace_rows(s->selected, 0, rows);
+}
+
+/* The choice that an item has to make after `ahead` more tokens. */
+static lm_choice choice_of(const lm_call *c, int i, int64_t ahead)
+{
+    const lm_item *item = &c->items[i];
+    return (lm_choice){.seen = seen_by(c->s, i),
+                       .uniform = lm_uniform(item->seed, c->options->stream, (uint32_t)(item->count + ahead))};
+}
+
 /* The items of `group` decide; all have the same question. */
 static bool decide_group(lm_call *c, const int *group, int members, ace_error *error)
 {
@@ -420,17 +442,9 @@ static bool decide_group(lm_call *c, const int *group, int members, ace_error *e
     const lm_next *question = &c->writers[group[0]].next;
     lm_sampling sampling = c->options->sampling;
     lm_choice choices[LM_MAX_ITEMS];
-    int rows = 0;
     if (question->kind == LM_NEXT_LOOK) sampling.temperature = 0; /* the best */
-    for (int g = 0; g < members; g++) {
-        const lm_item *item = &c->items[group[g]];
-        choices[g] = (lm_choice){.seen = seen_by(s, group[g]),
-                                 .uniform = lm_uniform(item->seed, c->options->stream, (uint32_t)item->count)};
-        for (int b = 0; b < branches(c); b++)
-            ace_copy(s->dev, ace_rows(s->selected, rows++, 1),
-                     ace_rows(s->hidden, row_of(c, group[g], b) - s->rows, 1));
-    }
-    ace_mat states = ace_rows(s->selected, 0, rows);
+    for (int g = 0; g < members; g++) choices[g] = choice_of(c, group[g], 0);
+    ace_mat states = states_of(c, group, members);
     if (!lm_choose(&s->chooser, question->allowed, states, &sampling, choices, members, error)) return false;
     for (int g = 0; g < members; g++)
         if (!decide(c, group[g], &choices[g], error)) return false;
@@ -492,15 +506,101 @@ static void report(const lm_call *c, double start)
     if (c->options->progress) c->options->progress(c->options->user, &progress);
 }
 
+/* ---- runs: choices that the host does not wait for --------------------------------------------------------------- */
+
+/* All active items, which choose from the same set `length` times. */
+typedef struct lm_run {
+    int group[LM_MAX_ITEMS], members;
+    int64_t length;
+    lm_token_set allowed;
+} lm_run;
+
+/* False when the next token is to be decided by itself. */
+static bool find_run(const lm_call *c, lm_run *run)
+{
+    *run = (lm_run){.length = INT64_MAX};
+    for (int i = 0; i < c->count; i++) {
+        const lm_next *next = &c->writers[i].next;
+        if (!c->writers[i].active) continue;
+        if (run->members > 0 && !same_question(&c->writers[run->group[0]].next, next)) return false;
+        int64_t left = c->options->max_tokens - c->items[i].count, steps = next->steps < left ? next->steps : left;
+        if (next->kind != LM_NEXT_CHOOSE || steps < 2) return false;
+        if (steps < run->length) run->length = steps;
+        run->allowed = next->allowed;
+        run->group[run->members++] = i;
+    }
+    return lm_chooses_ahead(&c->s->chooser, run->allowed, &c->options->sampling);
+}
+
+/* Both rows of every item read the token that was chosen last. */
+static ace_mat read_choices(const lm_call *c, const lm_run *run)
+{
+    lm_session *s = c->s;
+    qwen3_span spans[MAX_ROWS];
+    int rows = 0;
+    for (int b = 0; b < branches(c); b++)
+        for (int g = 0; g < run->members; g++) spans[rows++] = (qwen3_span){&row_of(c, run->group[g], b)->sequence, 1};
+    ace_mat states = ace_rows(s->states, 0, rows);
+    qwen3_lm_extend_choices(s->model, &s->cache, states, run->allowed.ranges[0].first,
+                            ace_rows(s->chooser.choices, 0, run->members), spans, rows);
+    return states;
+}
+
+/* One token of every item has come. */
+static bool take_choices(lm_call *c, const lm_run *run, int place, ace_error *error)
+{
+    lm_choice choices[LM_MAX_ITEMS];
+    if (!lm_choice_arrives(&c->s->chooser, run->allowed, choices, run->members, place, error)) return false;
+    for (int g = 0; g < run->members; g++) {
+        int i = run->group[g];
+        int64_t before = c->items[i].count;
+        if (!decide(c, i, &choices[g], error)) return false;
+        if (c->items[i].count == before)
+            return ace_fail(error, ACE_ERROR_INTERNAL,
+                            "the planner's grammar discards a token of a run: this is a bug, please report it");
+        for (int b = 0; b < branches(c); b++) {
+            int64_t at = row_of(c, i, b)->sequence.first + prompt_count(c, i, b) + before;
+            c->s->read[at] = choices[g].id;
+        }
+    }
+    return true;
+}
+
+/* The model reads ahead of the host by at most ACE_SENDS tokens, so that a stop is heard and progress is seen. */
+static bool write_run(lm_call *c, const lm_run *run, double start, ace_error *error)
+{
+    ace_mat states = states_of(c, run->group, run->members);
+    for (int64_t queued = 0, taken = 0; taken < run->length;) {
+        if (queued < run->length && queued - taken < ACE_SENDS) {
+            lm_choice choices[LM_MAX_ITEMS];
+            for (int g = 0; g < run->members; g++) choices[g] = choice_of(c, run->group[g], queued - taken);
+            if (queued > 0) states = read_choices(c, run);
+            lm_choose_ahead(&c->s->chooser, run->allowed, states, &c->options->sampling, choices, run->members,
+                            (int)(queued++ % ACE_SENDS));
+        } else {
+            if (!take_choices(c, run, (int)(taken++ % ACE_SENDS), error)) return false;
+            report(c, start);
+        }
+    }
+    for (int g = 0; g < run->members; g++) /* all but the last */
+        c->writers[run->group[g]].read = c->items[run->group[g]].count - 1;
+    return true;
+}
+
 static bool write_all(lm_call *c, ace_error *error)
 {
     if (!read_prompts(c, error)) return false;
     bool ok = true;
     double start = ace_clock();
     while (advance_all(c, &ok, error)) {
-        ok = read_written(c, error) && decide_all(c, error);
-        if (!ok) break;
-        report(c, start);
+        lm_run run;
+        ok = read_written(c, error);
+        if (ok && find_run(c, &run)) {
+            ok = write_run(c, &run, start, error);
+        } else if (ok) {
+            ok = decide_all(c, error);
+            if (ok) report(c, start);
+        }
     }
     return ok;
 }

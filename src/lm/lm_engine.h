@@ -3,8 +3,9 @@
  * All items of a call, and the unconditional rows of guidance, go through the model together, so that each weight is
  * read once a step. A prompt that several items share is computed once; what a prompt shares with the one before it
  * (the plan is the beginning of the prompt for the codes) is not computed again. Runs of forced tokens are read in one
- * pass, and the head is computed for the allowed tokens only. None of this shows in the result: an item gets what it
- * gets alone. */
+ * pass, and the head is computed for the allowed tokens only. Where the device chooses, tokens that are known to be
+ * accepted are read by the model before the host knows them: the host follows a few tokens behind. None of this shows
+ * in the result: an item gets what it gets alone. */
 #ifndef ACE_LM_LM_ENGINE_H
 #define ACE_LM_LM_ENGINE_H
 
@@ -24,6 +25,8 @@ typedef struct lm_next {
     const int32_t *forced; /* at least one */
     int64_t forced_count;
     lm_token_set allowed; /* not empty; valid until the next call for this item */
+    int64_t steps;        /* CHOOSE: so many tokens, one after the other, may be chosen from `allowed` and are accepted,
+                             whatever they are, `allowed` being valid for so long; 0 and 1: this one */
 } lm_next;
 
 /* The rules of one item's text: a grammar, or none. */

@@ -195,6 +195,12 @@ static rule rule_at(const lm_grammar_state *state)
     }
 }
 
+/* How many codes are chosen in a row from here on, all from the same set; 1 anywhere else. */
+static int64_t codes_ahead(const lm_grammar_state *state)
+{
+    return state->place == PLACE_CODES && state->count < state->plan->codes ? state->plan->codes - state->count : 1;
+}
+
 void lm_grammar_next(const lm_grammar_state *state, lm_grammar_step *step)
 {
     lm_grammar_state ahead = *state; /* a run goes on until there is something to decide */
@@ -205,6 +211,7 @@ void lm_grammar_next(const lm_grammar_state *state, lm_grammar_step *step)
         lm_grammar_accept(&ahead, next.token);
         next = rule_at(&ahead);
     }
+    step->repeats = codes_ahead(state);
     step->kind = step->forced_count > 0 ? LM_STEP_FORCED : next.kind;
     step->allowed = step->forced_count > 0 ? (lm_token_set){0} : next.allowed;
 }

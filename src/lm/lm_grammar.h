@@ -104,6 +104,7 @@ typedef struct lm_grammar_step {
     int32_t forced[LM_MAX_RUN]; /* FORCED: these tokens, in this order */
     size_t forced_count;
     lm_token_set allowed; /* CHOOSE, LOOK; valid until the next call for a state of the same plan */
+    int64_t repeats;      /* CHOOSE: so many tokens are chosen from `allowed`, whatever they are; at least 1 */
 } lm_grammar_step;
 
 void lm_grammar_begin(lm_grammar_state *state, const lm_grammar_plan *plan);

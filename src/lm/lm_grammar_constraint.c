@@ -11,7 +11,8 @@ static void next(void *context, lm_next *answer)
     *answer = (lm_next){.kind = kinds[item->step.kind],
                         .forced = item->step.forced,
                         .forced_count = (int64_t)item->step.forced_count,
-                        .allowed = item->step.allowed};
+                        .allowed = item->step.allowed,
+                        .steps = item->step.repeats};
 }
 
 static void look(void *context, int32_t best, bool tied)

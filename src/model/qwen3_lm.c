@@ -163,42 +163,71 @@ static void put_numbers(pass *p)
     ace_upload(p->dev, p->numbers, host);
 }
 
-void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const int32_t *ids, const qwen3_span *spans,
-                     int span_count)
+/* False with the device's failure when the tokens are too many. */
+static bool begin_pass(pass *p, const qwen3_lm *model, const qwen3_cache *cache, const qwen3_span *spans,
+                       int span_count)
+{
+    int64_t tokens;
+    ace_error error = {0};
+    if (fits(cache, spans, span_count, &tokens)) {
+        *p = begin(model, cache, spans, span_count, tokens);
+        return true;
+    }
+    ace_fail(&error, ACE_ERROR_INTERNAL,
+             "more tokens for the language model than its memory was planned for: this is a bug, please report it");
+    ace_device_fail(model->weights.dev, &error);
+    return false;
+}
+
+/* The layers, of tokens whose embeddings are there. */
+static void end_pass(pass *p, const qwen3_lm *model, ace_mat y)
 {
     const encoder_stack *stack = &model->stack;
-    ace_device *dev = model->weights.dev;
-    int64_t tokens;
-    if (!fits(cache, spans, span_count, &tokens)) {
-        ace_error error = {0};
-        ace_fail(&error, ACE_ERROR_INTERNAL,
-                 "more tokens for the language model than its memory was planned for: this is a bug, please report it");
-        ace_device_fail(dev, &error);
-        return;
-    }
-    pass p = begin(model, cache, spans, span_count, tokens);
-    token_table_embed(&model->embedding, p.x, ids, tokens);
-    bool step = tokens == span_count && span_count <= STEP_SPANS;
-    if (step) put_numbers(&p);
+    ace_device *dev = p->dev;
+    bool step = p->tokens == p->span_count && p->span_count <= STEP_SPANS;
+    if (step) put_numbers(p);
     if (step) ace_repeat_begin(dev);
     held_encoder_layer held = {0};
     for (int i = 0; i < stack->shape.layers; i++) {
         encoder_stack_hold(&held, dev, stack, i);
         if (held.layer) {
-            attention_branch(&p, held.layer, i);
-            mlp_branch(&p, held.layer);
+            attention_branch(p, held.layer, i);
+            mlp_branch(p, held.layer);
         }
     }
     encoder_stack_let_go(&held);
     encoder_stack_ask(dev, stack, 0); /* of the next pass */
     int64_t end = 0;
-    for (int i = 0; i < span_count; i++) {
-        end += spans[i].count;
-        spans[i].sequence->length += spans[i].count;
-        ace_rms_norm(dev, ace_rows(y, i, 1), ace_rows(p.x, end - 1, 1), stack->norm, stack->shape.rms_norm_eps, none,
+    for (int i = 0; i < p->span_count; i++) {
+        end += p->spans[i].count;
+        p->spans[i].sequence->length += p->spans[i].count;
+        ace_rms_norm(dev, ace_rows(y, i, 1), ace_rows(p->x, end - 1, 1), stack->norm, stack->shape.rms_norm_eps, none,
                      none);
     }
     if (step) ace_repeat_end(dev);
+}
+
+void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const int32_t *ids, const qwen3_span *spans,
+                     int span_count)
+{
+    pass p;
+    if (!begin_pass(&p, model, cache, spans, span_count)) return;
+    token_table_embed(&model->embedding, p.x, ids, p.tokens);
+    end_pass(&p, model, y);
+}
+
+bool qwen3_lm_takes_choices(const qwen3_lm *model, int64_t first, int64_t count)
+{
+    return ace_device_samples(model->weights.dev) && token_table_keeps(&model->embedding, first, count);
+}
+
+void qwen3_lm_extend_choices(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, int64_t first, ace_mat choices,
+                             const qwen3_span *spans, int span_count)
+{
+    pass p;
+    if (!begin_pass(&p, model, cache, spans, span_count)) return;
+    token_table_embed_choices(&model->embedding, p.x, first, choices);
+    end_pass(&p, model, y);
 }
 
 void qwen3_cache_copy(const qwen3_lm *model, qwen3_cache *cache, qwen3_sequence *to, const qwen3_sequence *from,

@@ -65,6 +65,14 @@ typedef struct qwen3_span {
 void qwen3_lm_extend(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, const int32_t *ids, const qwen3_span *spans,
                      int span_count);
 
+/* Whether the next may be called with choices among these ids. */
+bool qwen3_lm_takes_choices(const qwen3_lm *model, int64_t first, int64_t count);
+
+/* The same of one token for each sequence, which only the device knows yet: sequence i gets the id first + the column
+ * that row i % choices.rows of `choices` names (ace_sample()). */
+void qwen3_lm_extend_choices(const qwen3_lm *model, qwen3_cache *cache, ace_mat y, int64_t first, ace_mat choices,
+                             const qwen3_span *spans, int span_count);
+
 /* Makes the first `length` tokens of `to` those of `from`. */
 void qwen3_cache_copy(const qwen3_lm *model, qwen3_cache *cache, qwen3_sequence *to, const qwen3_sequence *from,
                       int64_t length);

@@ -128,6 +128,16 @@ void token_table_embed(const token_table *table, ace_mat y, const int32_t *ids, 
         some_rows(table, ace_rows(y, at, at_most(count - at, TOKEN_TABLE_WINDOW)), ids ? ids + at : NULL);
 }
 
+bool token_table_keeps(const token_table *table, int64_t first, int64_t count)
+{
+    return table->kept && first >= table->first && first + count <= table->first + ace_weight_n(table->kept);
+}
+
+void token_table_embed_choices(const token_table *table, ace_mat y, int64_t first, ace_mat choices)
+{
+    ace_embed_choices(table->dev, y, table->kept, first - table->first, choices);
+}
+
 /* Of neighbouring columns whose rows are all kept or all not, and are no more than a window unless they are kept and
  * have no ids. */
 static void some_logits(const token_table *table, ace_mat y, ace_mat x, int64_t first, const int32_t *ids)

@@ -25,6 +25,12 @@ void token_table_load(token_table *table, ace_weight_set *set, int64_t rows, int
  * device. */
 void token_table_embed(const token_table *table, ace_mat y, const int32_t *ids, int64_t count);
 
+/* Whether rows [first, first + count) are all on the device. */
+bool token_table_keeps(const token_table *table, int64_t first, int64_t count);
+
+/* As ace_embed_choices(), of rows from `first` on that are on the device. */
+void token_table_embed_choices(const token_table *table, ace_mat y, int64_t first, ace_mat choices);
+
 /* As ace_logits(): y[m][i] = x[m] . row ids[i], or row first + i where ids is NULL. */
 void token_table_logits(const token_table *table, ace_mat y, ace_mat x, int64_t first, const int32_t *ids,
                         int64_t count);

@@ -193,7 +193,7 @@ static void what_the_device_chooses_is_what_the_host_chooses(void **state)
         lm_session_limits limits = {BATCH, guided, lm_rows_needed(BATCH, MAX_PROMPT, 9, STEPS), MAX_PROMPT + STEPS, 0};
         lm_write_options options = {.sampling = samplings[k],
                                     .stream = LM_STREAM_CODES,
-                                    .max_tokens = STEPS / 2,
+                                    .max_tokens = STEPS / 6,
                                     .negative = negative,
                                     .negative_count = 9};
         batch of[2] = {0};
@@ -212,6 +212,61 @@ static void what_the_device_chooses_is_what_the_host_chooses(void **state)
     close_tiny_lm(&lm);
 }
 
+/* Free text that is asked about token by token. */
+static void one_step_next(void *context, lm_next *next)
+{
+    lm_constraint_free_text(context).next(context, next);
+    assert_true(next->steps == INT64_MAX);
+    next->steps = 1;
+}
+
+/* Runs of tokens that the device reads before the host knows them, where there are such, give what single steps give,
+ * and leave the session in the same order. */
+static void a_run_is_what_its_steps_are(void **state)
+{
+    static const int32_t negative[] = {5, 6, 7, 8, 9, 10, 11, 12, 13};
+    static const lm_sampling samplings[] = {{0.85f, 0, 0.9f, 1, 2}, {1, 20, 0.95f, 1, 1}, greedy};
+    (void)state;
+    tiny_lm lm = open_tiny_lm(names[0], &bf16);
+    for (size_t k = 0; k < sizeof samplings / sizeof *samplings; k++) {
+        bool guided = samplings[k].guidance > 1;
+        lm_session_limits limits = {BATCH, guided, lm_rows_needed(BATCH, MAX_PROMPT + 40, 9, STEPS), 200, 0};
+        lm_write_options options = {.sampling = samplings[k],
+                                    .stream = LM_STREAM_CODES,
+                                    .max_tokens = 11,
+                                    .negative = negative,
+                                    .negative_count = 9};
+        batch of[2] = {0};
+        int32_t after[2][MAX_PROMPT];
+        for (int steps = 0; steps < 2; steps++) {
+            batch *b = &of[steps];
+            make_batch(b, false);
+            for (int i = 0; i < BATCH; i++) b->texts[i].end = -1;
+            for (int i = 0; steps && i < BATCH; i++) b->items[i].constraint.next = one_step_next;
+            lm_session *session = open_session(&lm, &limits);
+            must_write(session, b->items, BATCH, &options);
+            /* what was written is the beginning of the next prompt */
+            int32_t prompt[MAX_PROMPT + 40];
+            memcpy(prompt, b->prompts[0], 40 * sizeof *prompt);
+            memcpy(prompt + 40, b->tokens[0], 11 * sizeof *prompt);
+            prompt[51] = 3;
+            b->items[0].prompt = prompt;
+            b->items[0].prompt_count = 52;
+            b->items[0].tokens = after[steps];
+            must_write(session, b->items, 1, &options);
+            assert_int_equal(lm_session_reused(session), 50); /* the last token was not read */
+            close_session(&lm, session);
+        }
+        check_ids("after a run", after[0], after[1], 11);
+        for (int i = 0; i < BATCH; i++) {
+            assert_int_equal(of[0].items[i].count, 11);
+            assert_false(of[0].items[i].complete);
+            check_ids("a run", of[0].tokens[i], of[1].tokens[i], 11);
+        }
+    }
+    close_tiny_lm(&lm);
+}
+
 /* ---- constraints ----------------------------------------------------------------------------------------------- */
 
 /* A script of what next() says; each step once. */
@@ -221,7 +276,8 @@ typedef struct script_step {
     int64_t count;
     lm_token_range allowed[3];
     size_t ranges;
-    bool discard; /* what is chosen */
+    bool discard;  /* what is chosen */
+    int64_t steps; /* that are said to follow each other */
 } script_step;
 
 typedef struct script {
@@ -235,7 +291,7 @@ static void script_next(void *context, lm_next *next)
 {
     const script *s = context;
     const script_step *step = &s->steps[s->at];
-    *next = (lm_next){step->kind, step->forced, step->count, {step->allowed, step->ranges}};
+    *next = (lm_next){step->kind, step->forced, step->count, {step->allowed, step->ranges}, step->steps};
 }
 
 static void script_look(void *context, int32_t best, bool tied)
@@ -354,6 +410,13 @@ static void a_constraint_that_never_ends_is_an_error(void **state)
     lm_write_options options = {.sampling = greedy, .stream = LM_STREAM_TEXT, .max_tokens = 8};
     assert_false(lm_write(session, &item, 1, &options, &error));
     assert_int_equal(error.status, ACE_ERROR_INTERNAL);
+    /* a run that was promised, and is not accepted; where there are no runs, the third token is chosen once more */
+    for (int i = 0; i < 20; i++) steps[i].discard = i == 2;
+    for (int i = 0; i < 20; i++) steps[i].steps = 20 - i;
+    s = (script){.steps = steps};
+    error = (ace_error){0};
+    assert_true(lm_write(session, &item, 1, &options, &error) == !ace_device_samples(lm.dev));
+    if (ace_device_samples(lm.dev)) assert_int_equal(error.status, ACE_ERROR_INTERNAL);
     steps[0].allowed[0] = (lm_token_range){200, 300}; /* beyond the vocabulary */
     s = (script){.steps = steps};
     error = (ace_error){0};
@@ -471,9 +534,8 @@ static void watch(void *user, const lm_progress *progress)
     }
 }
 
-static void stopping_is_prompt_and_leaves_the_session_in_order(void **state)
+static void stop_and_go_on(bool run)
 {
-    (void)state;
     ace_error error = {0};
     watcher w = {.stop_at = 30};
     ace_cpu_options cpu = {.precision = ACE_BF16, .threads = 2, .stop = &w.stop};
@@ -485,6 +547,7 @@ static void stopping_is_prompt_and_leaves_the_session_in_order(void **state)
     make_batch(&stopped, false);
     make_batch(&whole, false);
     make_batch(&after, false);
+    for (int i = 0; run && i < BATCH; i++) stopped.texts[i].end = whole.texts[i].end = after.texts[i].end = -1;
     lm_session *session = open_session(&lm, &limits);
     assert_false(lm_write(session, stopped.items, BATCH, &options, &error));
     assert_int_equal(error.status, ACE_CANCELLED);
@@ -505,6 +568,13 @@ static void stopping_is_prompt_and_leaves_the_session_in_order(void **state)
     for (int i = 0; i < BATCH; i++) check_ids("after a stop", after.tokens[i], whole.tokens[i], whole.items[i].count);
     close_session(&lm, session);
     close_tiny_lm(&lm);
+}
+
+static void stopping_is_prompt_and_leaves_the_session_in_order(void **state)
+{
+    (void)state;
+    stop_and_go_on(false);
+    stop_and_go_on(true);
 }
 
 static void what_does_not_fit_is_an_error(void **state)
@@ -583,6 +653,7 @@ int main(void)
         cmocka_unit_test(sampled_text_is_transformers),
         cmocka_unit_test(an_item_of_a_batch_is_what_it_is_alone),
         cmocka_unit_test(what_the_device_chooses_is_what_the_host_chooses),
+        cmocka_unit_test(a_run_is_what_its_steps_are),
         cmocka_unit_test(forced_runs_looks_and_discards),
         cmocka_unit_test(a_constraint_that_never_ends_is_an_error),
         cmocka_unit_test(a_prompt_that_goes_on_is_not_read_again),

@@ -200,6 +200,8 @@ typedef struct gpu {
     int (*embed)(gpu_stream *s, const gpu_embedding *e);
     int (*logits)(gpu_stream *s, const gpu_embedding *e);
     int (*sample)(gpu_stream *s, const gpu_sampling *sampling);
+    /* y[m] = table[first + choices[m % choices.rows][0]], kept within the table */
+    int (*embed_choices)(gpu_stream *s, gpu_mat y, gpu_mat table, int64_t first, gpu_mat choices);
     int (*copy)(gpu_stream *s, gpu_mat y, gpu_mat x);
     /* The same, to the rows of y from number *first (device memory) on; x has the columns of y, and no more rows. */
     int (*append)(gpu_stream *s, gpu_mat y, gpu_mat x, const float *first);

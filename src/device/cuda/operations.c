@@ -267,6 +267,15 @@ void cuda_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table,
     }
 }
 
+void cuda_embed_choices(ace_device *dev, ace_mat y, const ace_weight *table, int64_t first, ace_mat choices)
+{
+    cuda_backend *c = cuda_of(dev);
+    if (!cuda_begin(dev)) return;
+    gpu_mat rows = table_of(dev, table);
+    cuda_queued(dev, c->gpu->embed_choices(c->compute, cuda_mat_of(y), rows, first, cuda_mat_of(choices)),
+                "in an embedding");
+}
+
 /* ---- choosing ------------------------------------------------------------------------------------------------ */
 
 _Static_assert(GPU_SAMPLE_ROWS *GPU_SAMPLE_ROOM <= CUDA_TRANSIT, "the transit is room for sampling");

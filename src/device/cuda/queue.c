@@ -27,18 +27,23 @@ bool cuda_check(ace_device *dev, int error, const char *doing)
 
 /* ---- opening ------------------------------------------------------------------------------------------------- */
 
+static int open_slots(cuda_backend *c, cuda_slot *slots, int count, size_t bytes)
+{
+    for (int i = 0; i < count; i++) {
+        void *data = NULL;
+        int error = c->gpu->event_open(c->context, &slots[i].passed);
+        if (!error) error = c->gpu->host_alloc(c->context, bytes, &data);
+        slots[i].data = data;
+        if (error) return error;
+    }
+    return 0;
+}
+
 static int open_staging(cuda_backend *c, cuda_staging *s, gpu_stream *stream, size_t bytes)
 {
     s->stream = stream;
     s->bytes = bytes;
-    for (int i = 0; i < CUDA_SLOTS; i++) {
-        void *data = NULL;
-        int error = c->gpu->event_open(c->context, &s->slots[i].passed);
-        if (!error) error = c->gpu->host_alloc(c->context, bytes, &data);
-        s->slots[i].data = data;
-        if (error) return error;
-    }
-    return 0;
+    return open_slots(c, s->slots, CUDA_SLOTS, bytes);
 }
 
 static int open_events(cuda_backend *c)
@@ -56,6 +61,7 @@ bool cuda_queue_open(cuda_backend *c, ace_error *error)
     if (!failed) failed = open_staging(c, &c->loading, c->copy, LOADING_SLOT);
     if (!failed) failed = open_staging(c, &c->uploading, c->compute, CUDA_TRANSIT);
     if (!failed) failed = open_staging(c, &c->downloading, c->compute, CUDA_TRANSIT);
+    if (!failed) failed = open_slots(c, c->sends, ACE_SENDS, 2 * ACE_SEND_ROWS * sizeof(float));
     return !failed || cuda_fail(c, failed, "while streams were opened", error);
 }
 
@@ -64,11 +70,11 @@ static void close_event(cuda_backend *c, gpu_event *event)
     if (event) c->gpu->event_close(event);
 }
 
-static void close_staging(cuda_backend *c, cuda_staging *s)
+static void close_slots(cuda_backend *c, const cuda_slot *slots, int count)
 {
-    for (int i = 0; i < CUDA_SLOTS; i++) {
-        close_event(c, s->slots[i].passed);
-        if (s->slots[i].data) c->gpu->host_free(c->context, s->slots[i].data);
+    for (int i = 0; i < count; i++) {
+        close_event(c, slots[i].passed);
+        if (slots[i].data) c->gpu->host_free(c->context, slots[i].data);
     }
 }
 
@@ -76,9 +82,10 @@ void cuda_queue_close(cuda_backend *c)
 {
     if (c->copy) c->gpu->stream_wait(c->copy);
     if (c->compute) c->gpu->stream_wait(c->compute);
-    close_staging(c, &c->loading);
-    close_staging(c, &c->uploading);
-    close_staging(c, &c->downloading);
+    close_slots(c, c->loading.slots, CUDA_SLOTS);
+    close_slots(c, c->uploading.slots, CUDA_SLOTS);
+    close_slots(c, c->downloading.slots, CUDA_SLOTS);
+    close_slots(c, c->sends, ACE_SENDS);
     for (int i = 0; i < CUDA_MARKS; i++) close_event(c, c->marks[i].event);
     close_event(c, c->loaded);
     if (c->copy) c->gpu->stream_close(c->copy);
@@ -276,4 +283,21 @@ void cuda_download(ace_device *dev, float *host, ace_mat x)
         s->filled = 0;
         memcpy(host + p.row * x.cols + p.col, data, p.bytes);
     }
+}
+
+/* A place whose choices nobody has received may be sent to again: the copies follow each other. */
+void cuda_send_choices(ace_device *dev, int place, ace_mat choices)
+{
+    cuda_backend *c = cuda_of(dev);
+    cuda_slot *slot = &c->sends[place];
+    if (!cuda_begin(dev)) return;
+    int error = c->gpu->copy_out(c->compute, slot->data, choices.data, (size_t)choices.rows * 2 * sizeof(float));
+    if (!error) error = c->gpu->event_record(slot->passed, c->compute);
+    cuda_queued(dev, error, "while choices were copied from it");
+}
+
+void cuda_receive_choices(ace_device *dev, int place, float *host, int64_t rows)
+{
+    const cuda_slot *slot = &cuda_of(dev)->sends[place];
+    if (cuda_wait(dev, slot->passed)) memcpy(host, slot->data, (size_t)rows * 2 * sizeof(float));
 }

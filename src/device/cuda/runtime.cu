@@ -584,6 +584,12 @@ static int sample(gpu_stream *s, const gpu_sampling *sampling)
     return error ? error : gpu_kernel_sample(s, sampling);
 }
 
+static int embed_choices(gpu_stream *s, gpu_mat y, gpu_mat table, int64_t first, gpu_mat choices)
+{
+    int error = use(s->context);
+    return error ? error : gpu_kernel_embed_choices(s, y, table, first, choices);
+}
+
 static int copy(gpu_stream *s, gpu_mat y, gpu_mat x)
 {
     int error = use(s->context);
@@ -650,6 +656,7 @@ extern "C" __attribute__((visibility("default"))) const gpu *acestep_gpu(void)
                                   embed,
                                   logits,
                                   sample,
+                                  embed_choices,
                                   copy,
                                   append,
                                   add,

@@ -67,6 +67,8 @@ typedef struct cuda_backend {
     gpu_event *loaded;
     bool arriving; /* weights were queued in `copy` that no operation has waited for */
 
+    cuda_slot sends[ACE_SENDS]; /* choices on their way */
+
     /* how far the host is ahead */
     cuda_mark marks[CUDA_MARKS];
     int next_mark;              /* the oldest one */
@@ -118,6 +120,8 @@ char *cuda_stage(ace_device *dev, cuda_staging *s, size_t bytes);
 
 void cuda_upload(ace_device *dev, ace_mat y, const float *host);
 void cuda_download(ace_device *dev, float *host, ace_mat x);
+void cuda_send_choices(ace_device *dev, int place, ace_mat choices);
+void cuda_receive_choices(ace_device *dev, int place, float *host, int64_t rows);
 
 /* ---- weights.c ----------------------------------------------------------------------------------------------- */
 
@@ -146,6 +150,7 @@ void cuda_embed(ace_device *dev, ace_mat y, const ace_weight *table, const int32
 void cuda_logits(ace_device *dev, ace_mat y, ace_mat x, const ace_weight *table, int64_t first, const int32_t *ids);
 void cuda_sample(ace_device *dev, ace_mat choices, ace_mat values, ace_mat unconditional, const ace_sampling *sampling,
                  const double *uniform);
+void cuda_embed_choices(ace_device *dev, ace_mat y, const ace_weight *table, int64_t first, ace_mat choices);
 void cuda_copy(ace_device *dev, ace_mat y, ace_mat x);
 void cuda_append(ace_device *dev, ace_mat y, ace_mat x, ace_number first);
 void cuda_add(ace_device *dev, ace_mat y, ace_mat a, ace_mat b);

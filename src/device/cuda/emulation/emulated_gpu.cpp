@@ -631,6 +631,7 @@ gpu all_functions()
     g.embed = gpu_kernel_embed;
     g.logits = gpu_kernel_logits;
     g.sample = gpu_kernel_sample;
+    g.embed_choices = gpu_kernel_embed_choices;
     g.copy = gpu_kernel_copy;
     g.append = gpu_kernel_append;
     g.add = gpu_kernel_add;

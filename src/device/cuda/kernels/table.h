@@ -18,6 +18,7 @@ int gpu_kernel_snake(gpu_stream *s, gpu_mat y, gpu_mat x, const float *alpha, co
 int gpu_kernel_embed(gpu_stream *s, const gpu_embedding *e);
 int gpu_kernel_logits(gpu_stream *s, const gpu_embedding *e);
 int gpu_kernel_sample(gpu_stream *s, const gpu_sampling *sampling);
+int gpu_kernel_embed_choices(gpu_stream *s, gpu_mat y, gpu_mat table, int64_t first, gpu_mat choices);
 int gpu_kernel_copy(gpu_stream *s, gpu_mat y, gpu_mat x);
 int gpu_kernel_append(gpu_stream *s, gpu_mat y, gpu_mat x, const float *first);
 int gpu_kernel_add(gpu_stream *s, gpu_mat y, gpu_mat a, gpu_mat b);
