@@ -393,6 +393,86 @@ static void what_does_not_fit_is_refused(void **state)
     ace_device_close(dev);
 }
 
+/* What was chosen is read from the table before the host knows it, and comes to the host while other work is queued. */
+static void choices_are_read_and_sent(void **state)
+{
+    enum { ROUNDS = 3 * ACE_SENDS, ROWS = 3, COLS = 40, N = 50, WIDTH = 37 };
+    ace_device *dev = open_device(*state, 1, SCRATCH, NULL);
+    random_state r = {25};
+    const ace_sampling greedy = {1, 0, 0, 1};
+    const double uniform[ROWS] = {0.5, 0.5, 0.5};
+    host_weight table = make_weight(dev, &r, ACE_WEIGHT_TABLE, N, WIDTH, 1, -1, 1);
+    ace_mat choices = ace_scratch(dev, ACE_F32, ROWS, 2);
+    float expected[ROUNDS][ROWS];
+    for (int round = 0; round < ROUNDS; round++) {
+        ace_mark mark = ace_scratch_mark(dev);
+        fenced values = fence(dev, &r, ACE_F32, ROWS, COLS, -1, 1);
+        fenced y = fence(dev, &r, round % 2 ? ACE_F32 : ace_device_act(dev), 2 * ROWS, WIDTH, 0, 0);
+        int64_t first = random_int(&r, 0, N - COLS);
+        for (int m = 0; m < ROWS; m++) {
+            int at = (int)random_int(&r, 0, COLS - 1);
+            values.host[m * COLS + at] = 2;
+            expected[round][m] = (float)at;
+        }
+        ace_upload(dev, values.mat, values.host);
+        ace_sample(dev, choices, values.mat, (ace_mat){0}, &greedy, uniform);
+        ace_send_choices(dev, round % ACE_SENDS, choices);
+        ace_embed_choices(dev, y.mat, table.w, first, choices);
+        if (round >= ACE_SENDS - 1) { /* the oldest, while others are on their way */
+            int oldest = round - ACE_SENDS + 1;
+            float host[2 * ROWS];
+            ace_receive_choices(dev, oldest % ACE_SENDS, host, ROWS);
+            check_ok(dev);
+            for (int m = 0; m < ROWS; m++) assert_true(host[2 * m] == expected[oldest][m]);
+        }
+        fetch(dev, &y);
+        for (int m = 0; m < 2 * ROWS; m++) {
+            const float *row = table.values + (first + (int64_t)expected[round][m % ROWS]) * WIDTH;
+            for (int i = 0; i < WIDTH; i++) assert_true(y.host[m * WIDTH + i] == as_stored(row[i], y.mat.dtype));
+        }
+        free(values.host);
+        free(y.host);
+        ace_scratch_release(dev, mark);
+    }
+
+    /* of what is not finite some row of the table is read; columns beyond it are its last one */
+    fenced bad = fence(dev, &r, ACE_F32, ROWS, COLS, -1, 1);
+    fenced y = fence(dev, &r, ACE_F32, ROWS, WIDTH, 0, 0);
+    bad.host[0] = NAN;
+    bad.host[2 * COLS - 1] = 2;
+    ace_upload(dev, bad.mat, bad.host);
+    ace_sample(dev, choices, bad.mat, (ace_mat){0}, &greedy, uniform);
+    ace_embed_choices(dev, y.mat, table.w, N - 1, choices);
+    fetch(dev, &y);
+    for (int m = 0; m < 2; m++)
+        for (int i = 0; i < WIDTH; i++) assert_true(y.host[m * WIDTH + i] == table.values[(N - 1) * WIDTH + i]);
+
+    for (int wrong = 0; wrong < 9; wrong++) {
+        ace_error error = {0};
+        float host[2 * ROWS];
+        ace_mat narrow = ace_cols(choices, 0, 1), some = ace_rows(choices, 0, 2);
+        if (wrong < 4)
+            ace_embed_choices(dev, y.mat, table.w,
+                              wrong == 0   ? -1
+                              : wrong == 1 ? N
+                                           : 0,
+                              wrong == 2   ? narrow
+                              : wrong == 3 ? some
+                                           : choices);
+        else if (wrong < 7)
+            ace_send_choices(dev, wrong == 4 ? -1 : wrong == 5 ? ACE_SENDS : 0, wrong == 6 ? narrow : choices);
+        else
+            ace_receive_choices(dev, wrong == 7 ? ACE_SENDS : 0, host, wrong == 8 ? ACE_SEND_ROWS + 1 : ROWS);
+        assert_false(ace_device_ok(dev, &error));
+        assert_int_equal(error.status, ACE_ERROR_INTERNAL);
+        ace_device_clear(dev);
+    }
+    free(bad.host);
+    free(y.host);
+    drop_weight(dev, &table);
+    ace_device_close(dev);
+}
+
 /* Devices that leave it to the host say so. */
 static void the_cpu_leaves_it_to_the_host(void **state)
 {
@@ -415,8 +495,9 @@ int main(void)
         {"borders are where they should be", borders_are_where_they_should_be},
         {"what is not finite is told", what_is_not_finite_is_told},
         {"what does not fit is refused", what_does_not_fit_is_refused},
+        {"choices are read and sent", choices_are_read_and_sent},
     };
     static const device_test elsewhere[] = {{"the CPU leaves it to the host", the_cpu_leaves_it_to_the_host}};
-    int failed = run_configs("device/sample", on_a_gpu, 5, CPU_CONFIGS, CONFIGS);
+    int failed = run_configs("device/sample", on_a_gpu, 6, CPU_CONFIGS, CONFIGS);
     return failed + run_configs("device/sample", elsewhere, 1, 0, 1);
 }

@@ -74,8 +74,12 @@ static long sampled_duration(const ace_tokenizer *tokenizer, lm_sampler *sampler
     lm_grammar_step step;
     int32_t text[MAX_TEXT];
     size_t count = 0;
+    lm_grammar_step last = {.repeats = 1}; /* what it says of the steps that follow is so */
     lm_grammar_begin(&state, plan);
     for (lm_grammar_next(&state, &step); step.kind != LM_STEP_DONE; lm_grammar_next(&state, &step)) {
+        assert_true(step.repeats >= 1 && (last.repeats == 1 || step.repeats == last.repeats - 1));
+        assert_true(last.repeats == 1 || (step.kind == LM_STEP_CHOOSE && step.allowed.ranges == last.allowed.ranges));
+        last = step;
         if (step.kind == LM_STEP_LOOK) {
             lm_grammar_look(&state, step.allowed.ranges[0].first, false);
             continue;
@@ -201,10 +205,14 @@ static void the_engine_writes_as_many_codes_as_the_duration_asks_for(void **stat
             lm_grammar_plan *plan = make_plan(grammar, &request);
             lm_grammar_item rules;
             lm_item item = {prompt, 3, lm_grammar_constraint(&rules, plan), (uint64_t)i, tokens, 0, false};
+            lm_next next;
+            item.constraint.next(item.constraint.context, &next);
+            int64_t steps = next.steps;
             lm_write_options options = {
                 .sampling = {0.85f, 0, 0.9f, 1, 1}, .stream = LM_STREAM_CODES, .max_tokens = 3010};
             if (!lm_write(session, &item, 1, &options, &error)) fail_msg("%s", error.message);
             int64_t expected = (int64_t)floor(5 * durations[i]), codes = 0;
+            assert_int_equal(steps, expected); /* all of them are one run */
             while (codes < item.count && tokens[codes] >= first && tokens[codes] < end) codes++;
             if (codes != expected) fail_msg("%.17g s: %lld codes", durations[i], (long long)codes);
             assert_true(item.complete);
