@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum {
-    GPU_ABI = 3,                  /* raised with every change of this file: a plug-in of another number is refused */
+    GPU_ABI = 4,                  /* raised with every change of this file: a plug-in of another number is refused */
     GPU_IDS = 512,                /* numbers that embed() and logits() take in one call */
     GPU_K_TILE = 64,              /* channels of a tap of a weight are filled up with zeros to a multiple of this */
     GPU_SAMPLE_ROWS = 16,         /* rows that sample() takes in one call */
