@@ -80,6 +80,7 @@ struct ace_device {
     bool samples;   /* it has ace_sample() */
     bool repeating; /* between ace_repeat_begin() and ace_repeat_end() */
     ace_dtype act;
+    bool prefers_int8;
     size_t near_bytes;
     const atomic_bool *stop;
     ace_error failure;

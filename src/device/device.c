@@ -66,6 +66,11 @@ size_t ace_device_near_bytes(const ace_device *dev)
     return dev->near_bytes;
 }
 
+bool ace_device_prefers_int8(const ace_device *dev)
+{
+    return dev->prefers_int8;
+}
+
 ace_dtype ace_device_act(const ace_device *dev)
 {
     return dev->act;

@@ -65,6 +65,10 @@ ace_dtype ace_device_act(const ace_device *dev);
  * memory. */
 size_t ace_device_near_bytes(const ace_device *dev);
 
+/* True where products of ACE_FORM_INT8 take a fraction of the time of plain ones, and plain ones take long: on a CPU
+ * with products of bytes and nothing of the kind for bf16. */
+bool ace_device_prefers_int8(const ace_device *dev);
+
 /* True while nothing has failed; otherwise false, with the first failure copied to *error. */
 bool ace_device_ok(const ace_device *dev, ace_error *error);
 

@@ -141,6 +141,14 @@ static bool settle_forms(ace_engine *engine, const ace_engine_options *o, ace_er
                        &engine->planner_options.form, error);
 }
 
+/* Quality is never traded unasked, but that there is something to be had is told. */
+static void advise_form(const ace_engine *engine, const ace_engine_options *o)
+{
+    if (o->quantization || o->precision || !ace_device_prefers_int8(engine->dev)) return;
+    warn(engine, "on this CPU --quantization int8 makes the diffusion about three times as fast and changes the song a "
+                 "little; --quantization none keeps it as it is, without this line");
+}
+
 ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
 {
     ace_engine *engine = ace_calloc(1, sizeof *engine, "the engine", error);
@@ -163,6 +171,7 @@ ace_engine *ace_engine_open(const ace_engine_options *options, ace_error *error)
         ace_engine_close(engine);
         return NULL;
     }
+    advise_form(engine, options);
     engine->planner_options.max_duration = engine->allowance.max_duration;
     allowance_set_planner(&engine->allowance, engine->checkpoint->lm_name);
     engine->fit.vae_window = options->vae_window;

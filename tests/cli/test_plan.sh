@@ -35,6 +35,15 @@ expect 2 "--quantization cannot be 'fp8'" plan --quantization fp8
 run plan --quantization keep
 grep -q 'warning: --quantization keep keeps nothing' err && ok || bad "nothing to keep is told"
 
+# where int8 is much faster it is advised, but never chosen, and nothing is said to who has chosen
+if ACESTEP_ISA=avx2vnni "$acestep" plan --duration 10 --json >out 2>err; then
+    grep -q '"quantization":"none"' out && grep -q 'int8 makes the diffusion' err && ok || bad "int8 is advised"
+    ACESTEP_ISA=avx2vnni "$acestep" plan --duration 10 --quantization none --json >out 2>err
+    ! grep -q 'int8 makes' err && ok || bad "no advice to who has chosen"
+else
+    grep -q 'avx2vnni' err && echo "skipped: advice on a CPU with AVX-VNNI, which this one lacks" || bad "a plan with AVX-VNNI"
+fi
+
 # what the forms cost is measured
 run bench --stage quantization --model "$tiny/turbo" --duration 1 --json
 [ "$(grep -o '"least_cosine":0.99' out | wc -l)" -eq 3 ] && grep -q '"quantization":"int4"' out && ok || bad "a measurement of the forms"

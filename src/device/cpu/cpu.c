@@ -114,6 +114,7 @@ static bool open_backend(ace_device *dev, const ace_cpu_options *options, ace_er
     cpu->workspace = huge_alloc(workspace, "the workspace of the threads", error);
     if (!cpu->workspace) return false;
     dev->near_bytes = (size_t)cpu->threads * NEAR_BYTES;
+    dev->prefers_int8 = cpu->kernels->isa == ACE_ISA_AVX2_VNNI || cpu->kernels->isa == ACE_ISA_AVX512_VNNI;
     dev->stats.workspace = workspace;
     dev->stats.total_peak = workspace;
     snprintf(dev->name, sizeof dev->name, "cpu (%s, %s, %d thread%s)", cpu->kernels->label,

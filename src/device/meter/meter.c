@@ -36,6 +36,7 @@ ace_device *ace_meter_open(const ace_device *like, ace_error *error)
     dev->samples = like->samples;
     dev->act = like->act;
     dev->near_bytes = like->near_bytes;
+    dev->prefers_int8 = like->prefers_int8;
     dev->stats.workspace = like->stats.workspace;
     dev->scratch_limit = dev->host_limit = SIZE_MAX;
     dev->backend = (void *)(uintptr_t)like;
