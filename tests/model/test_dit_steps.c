@@ -25,16 +25,6 @@ static long commands(void)
 #endif
 }
 
-static long recorded(const ace_device *dev)
-{
-#ifdef TEST_ON_GPU
-    return ace_cuda_recorded_steps(dev);
-#else
-    (void)dev;
-    return 0;
-#endif
-}
-
 /* A song of so many frames, two halves a step. `again`: its steps have come before. */
 static void sing(bench *b, const dit *model, int64_t frames, float *latents, bool records, bool again)
 {
@@ -53,11 +43,11 @@ static void sing(bench *b, const dit *model, int64_t frames, float *latents, boo
         items[i] = (dit_item){&shared, &conditions[i], x, v[i]};
     }
     for (int step = 0; step < STEPS; step++) {
-        long queued = commands(), graphs = recorded(dev);
+        long queued = commands(), graphs = test_recorded_steps(dev);
         dit_velocity(model, &schedule, step, items, ITEMS, NULL);
         assert_device_ok(dev);
         queued = commands() - queued;
-        graphs = recorded(dev) - graphs;
+        graphs = test_recorded_steps(dev) - graphs;
 #ifdef TEST_ON_GPU
         bool expected = records && (again || step > 0);
         bool whole = !model->storage.streamed; /* else in pieces, between which weights arrive */

@@ -115,16 +115,6 @@ static void logits_are_near_the_references_in_bf16(void **state)
 }
 
 /* On a GPU the steps of a token run from one recording: all but the first. */
-static long recorded_steps(const ace_device *dev)
-{
-#ifdef TEST_ON_GPU
-    return ace_cuda_recorded_steps(dev);
-#else
-    (void)dev;
-    return 0;
-#endif
-}
-
 static void assert_recorded(long steps, long expected)
 {
 #ifdef TEST_ON_GPU
@@ -147,9 +137,9 @@ static void pieces_do_not_change_a_bit(void **state)
         for (int c = 0; c < 4; c++) {
             reading r = {.lm = &lm, .ids = ids, .count = 200, .logits = steps};
             memcpy(r.pieces, cuts[c], sizeof r.pieces);
-            long recorded = recorded_steps(lm.dev);
+            long recorded = test_recorded_steps(lm.dev);
             read_planned(&r);
-            if (c == 1) assert_recorded(recorded_steps(lm.dev) - recorded, 199);
+            if (c == 1) assert_recorded(test_recorded_steps(lm.dev) - recorded, 199);
             int64_t rows = 0, length = 0;
             for (int i = 0; length < 200; i += i < 3, rows++) length += cuts[c][i];
             const float *last = steps + (rows - 1) * vocabulary;

@@ -26,4 +26,15 @@ static inline ace_device *open_compute(const ace_cpu_options *options, ace_error
 #endif
 }
 
+/* Steps that the device has run from a recording; a CPU records none. */
+static inline long test_recorded_steps(const ace_device *dev)
+{
+#ifdef TEST_ON_GPU
+    return ace_cuda_recorded_steps(dev);
+#else
+    (void)dev;
+    return 0;
+#endif
+}
+
 #endif
