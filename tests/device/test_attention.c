@@ -86,11 +86,11 @@ static void reference(const operands *x, const ace_attention_shape *s, int64_t i
     free(weight);
 }
 
-/* Heads of whole tiles, in bf16, on AMX, but not causal; on GPUs that multiply bf16 all. */
+/* Heads of whole tiles, in bf16, on AMX; on GPUs that multiply bf16 all. */
 static bool on_tiles(const config *c, const ace_attention_shape *s)
 {
     if (c->capability) return c->capability >= 80 && c->precision == ACE_BF16;
-    return c->isa == ACE_ISA_AMX && c->precision == ACE_BF16 && s->head_dim % 32 == 0 && s->mask != ACE_MASK_CAUSAL;
+    return c->isa == ACE_ISA_AMX && c->precision == ACE_BF16 && s->head_dim % 32 == 0;
 }
 
 /* In float32: an error e of a score changes its weight by a factor of about 1 + e.

@@ -10,7 +10,7 @@
  * memory. Then a task has all queries of several key heads, and reads each key and each value once, where it lies and
  * in the order of memory. It computes the same sums in the same order: the same bits.
  *
- * On a matrix unit of tiles the same tasks are computed by attention_tiles.c. */
+ * On a matrix unit of tiles the same tasks are computed by attention_tiles.c and attention_few.c. */
 #include "device/cpu/attention.h"
 
 #include "base/error.h"
@@ -239,7 +239,7 @@ static void attention_task(void *context, int64_t index, int worker)
     int64_t first = attention_attended(at, begin.query).first;
     int64_t last = attention_attended(at, begin.query + begin.queries - 1).last;
 
-    if (way->enter) way->enter(at);
+    if (way->enter) way->enter(at, own);
     for (attention_share t = begin; t.kv_head < end; next_head(at, &t)) way->begin(at, &t, own);
     for (int64_t key = first / at->way->keys * at->way->keys; key <= last && !cpu_stopped(at->dev);
          key += at->way->keys)
@@ -271,9 +271,9 @@ void cpu_attention(ace_device *dev, ace_mat o, ace_mat q, ace_mat k, ace_mat v, 
         return;
     }
     attention at = {.dev = dev, .cpu = cpu_of(dev), .o = o, .q = q, .k = k, .v = v, .shape = shape};
+    at.group = shape->heads / shape->kv_heads;
     at.way = cpu_attention_on_tiles(&at);
     if (!at.way) at.way = &in_float32;
-    at.group = shape->heads / shape->kv_heads;
     at.streamed = q.rows * at.group <= at.way->few;
     if (at.streamed) {
         share_out_heads(&at);

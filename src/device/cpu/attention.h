@@ -1,11 +1,12 @@
 /* attention.h - what the two ways to compute attention share: attention.c walks over queries and keys, and multiplies
- * in float32; attention_tiles.c multiplies bf16 on a matrix unit. */
+ * in float32; attention_tiles.c multiplies bf16 on a matrix unit, attention_few.c does so for few queries. */
 #ifndef ACE_DEVICE_CPU_ATTENTION_H
 #define ACE_DEVICE_CPU_ATTENTION_H
 
 #include "device/cpu/cpu.h"
 
 enum { ATTENTION_HEAD_DIM = 256 }; /* widest heads */
+#define ATTENTION_LOG2_E 0x1.715476p+0f
 
 typedef struct attention attention;
 
@@ -32,7 +33,7 @@ typedef struct attention_way {
     int64_t heads;       /* most query heads of a task that share a key head */
     int64_t granularity; /* a share's rows begin at multiples of it */
     int64_t few;         /* with so many rows per key head or less, a task has all queries of some key heads */
-    void (*enter)(const attention *at); /* before and after a task; may be NULL */
+    void (*enter)(const attention *at, void *own); /* before and after a task; may be NULL */
     void (*leave)(const attention *at);
     void (*begin)(const attention *at, const attention_share *t, void *own);
     void (*add)(const attention *at, const attention_share *t, void *own, const attention_block *keys);
@@ -55,6 +56,17 @@ static inline void *attention_element(ace_mat m, int64_t row, int64_t col)
     return (char *)ace_mat_row(m, row) + (size_t)col * ace_mat_element(m);
 }
 
+static inline int64_t attention_rows(const attention_share *t)
+{
+    return t->heads * t->queries;
+}
+
+/* Where the share's row number `i` begins in q or o. */
+static inline void *attention_row(const attention *at, const attention_share *t, ace_mat m, int64_t i)
+{
+    return attention_element(m, t->query + i / t->heads, (t->head + i % t->heads) * at->shape->head_dim);
+}
+
 /* Keys that a query attends to. */
 static inline attention_range attention_attended(const attention *at, int64_t query)
 {
@@ -69,8 +81,11 @@ static inline attention_range attention_attended(const attention *at, int64_t qu
     return keys;
 }
 
-/* The way on tiles, or NULL if this device, this mask or these heads have none. That depends on nothing else, so that
- * every query of a model goes the same way. */
+/* The way on tiles, or NULL if this device or these heads have none; that depends on nothing else. Few queries go
+ * another way than many, to the same bits. */
 const attention_way *cpu_attention_on_tiles(const attention *at);
+
+/* attention_few.c: the way of shares of at most CPU_FEW_LANES rows. */
+const attention_way *cpu_attention_of_few(void);
 
 #endif

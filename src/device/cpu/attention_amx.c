@@ -3,22 +3,13 @@
  * Both products are computed as their transposes: scores S^T = K Q^T with the keys as rows of A, and O^T += V^T P^T
  * with the values as rows of A. So a row of sixteen values holds the same key, or the same dimension, of sixteen
  * queries: the softmax works on whole vectors without looking into them, and two neighbouring rows of P^T in bf16 are
- * at once a row of pairs of B.
- *
- * Weights are powers of two, 2^(s log2(e) scale - m). The reference m of a query is a whole number, so that what was
- * summed under another is multiplied by an exact power of two; and it only moves when a score is 2^8 times above it,
- * for float32 has room enough. The sum of a query's weights is that of the weights as rounded to bf16, so that what
- * they are multiplied by adds up to one. */
+ * at once a row of pairs of B. */
+#include "device/cpu/attention_softmax.h"
 #include "device/cpu/attention_tiles.h"
 #include "device/cpu/vector.h"
 
 #include <immintrin.h>
 #include <string.h>
-
-#define INLINE static inline __attribute__((always_inline))
-
-/* The intrinsics do not tell every compiler what memory a tile load reads. */
-#define MEMORY_IS_WRITTEN() __asm__ volatile("" ::: "memory")
 
 enum {
     LANES = CPU_LANES,
@@ -28,13 +19,6 @@ enum {
     STEP = 32,        /* products that one tile product adds to a sum; keys and dimensions of two tiles side by side */
     UNIT = 4          /* keys whose weights are computed between tile products, at least */
 };
-
-/* The operand of LDTILECFG: eight tiles of 16 rows of 64 bytes. */
-typedef struct tile_config {
-    uint8_t palette, start_row, reserved[14];
-    uint16_t row_bytes[16];
-    uint8_t rows[16];
-} tile_config;
 
 #define EIGHT(x) x, x, x, x, x, x, x, x
 static const tile_config all_full = {.palette = 1, .row_bytes = {EIGHT(LINE)}, .rows = {EIGHT(16)}};
@@ -242,45 +226,6 @@ INLINE __m512 highest_score(const float *s, int64_t count)
     return _mm512_max_ps(_mm512_max_ps(highest[0], highest[1]), _mm512_max_ps(highest[2], highest[3]));
 }
 
-/* 2^(s * scale - reference), whose upper sixteen bits are it rounded to bf16, half upwards. The polynomial is the
- * minimax one of degree 3 for 2^f on [0, 1) that is 1 at 0 (relative error 8.6e-5); the half that rounds is added to
- * its constant, the whole part to its exponent. Below 2^-126 those sixteen bits are zero or subnormal, which the
- * products take for zero. NaN stays NaN. */
-INLINE __m512i rounded_weight(__m512 s, __m512 scale, __m512 reference)
-{
-    const __m512 magic = _mm512_set1_ps(0x1.8p23f); /* what is added to it is rounded to an integer: its last bits */
-    __m512 x = _mm512_max_ps(_mm512_set1_ps(-127), _mm512_fmsub_ps(s, scale, reference));
-    __m512 shifted = _mm512_add_round_ps(x, magic, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-    __m512 f = _mm512_sub_ps(x, _mm512_sub_ps(shifted, magic));
-    __m512 p = _mm512_fmadd_ps(f, _mm512_set1_ps(0x1.3baa98p-4f), _mm512_set1_ps(0x1.d23792p-3f));
-    p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(0x1.63e658p-1f));
-    p = _mm512_fmadd_ps(f, p, _mm512_set1_ps(1 + 0x1p-8f));
-    return _mm512_add_epi32(_mm512_castps_si512(p), _mm512_slli_epi32(_mm512_castps_si512(shifted), 23));
-}
-
-/* Online softmax (Milakov and Gimelshein 2018) of one group of queries. */
-typedef struct softmax {
-    __m512 reference, shrink; /* shrink: what was summed under the reference before must be multiplied by it */
-    bool moved;
-} softmax;
-
-/* The reference for scores that come. Minus infinity means that nothing was attended yet; subtracting 0 instead keeps
- * 2^-infinity = 0 and avoids infinity - infinity. */
-INLINE softmax refer(const float *s, int64_t count, __m512 scale, float *reference)
-{
-    enum { ROOM = 8 };
-    const __m512 one = _mm512_set1_ps(1), nothing = _mm512_set1_ps(-INFINITY);
-    __m512 before = _mm512_loadu_ps(reference), highest = _mm512_mul_ps(highest_score(s, count), scale);
-    /* not below the exact product, so that no exponent can be far above 0, however large the scores */
-    highest = _mm512_fmadd_ps(_mm512_abs_ps(highest), _mm512_set1_ps(0x1p-22f), highest);
-    __mmask16 moved = _mm512_cmp_ps_mask(highest, _mm512_add_ps(before, _mm512_set1_ps(ROOM)), _CMP_GT_OQ);
-    __m512 now = _mm512_mask_roundscale_ps(before, moved, highest, _MM_FROUND_TO_POS_INF | _MM_FROUND_NO_EXC);
-    _mm512_storeu_ps(reference, now);
-    return (softmax){.reference = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(now, nothing, _CMP_NEQ_UQ), now),
-                     .shrink = _mm512_mask_scalef_ps(one, moved, one, _mm512_sub_ps(before, now)),
-                     .moved = moved != 0};
-}
-
 INLINE void shrink_rows(float *o, int64_t n, __m512 factor)
 {
     for (int64_t row = 0; row < n; row++)
@@ -338,7 +283,9 @@ INLINE void attend_groups(const cpu_attention_rows *rows, const cpu_attention_ke
             float *s = now.s + i * KEYS * LANES;
             if (now.first < rows->all_from || now.first + now.count > rows->all_to)
                 mask_scores(&now, s, rows->from + i * LANES, rows->to + i * LANES);
-            groups[i] = refer(s, now.count, scale, rows->reference + i * LANES);
+            float *reference = rows->reference + i * LANES;
+            groups[i] = refer(_mm512_mul_ps(highest_score(s, now.count), scale), _mm512_loadu_ps(reference));
+            _mm512_storeu_ps(reference, groups[i].now);
         }
         set_out(&w, before, next);
         int64_t share = w.pieces, pace = now.count / UNIT * (1 + both);
@@ -369,15 +316,6 @@ static void attend(const cpu_attention_rows *rows, const cpu_attention_keys *key
 }
 
 /* ---- results ----------------------------------------------------------------------------------------------------- */
-
-/* Two rows of float32 become one of pairs, rounded to nearest even like ace_f32_to_bf16(). */
-INLINE __m512i rounded_bits(__m512 v)
-{
-    __m512i bits = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    return _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
-}
 
 /* The zero that is added turns -0 into 0: what keys that are masked add to a sum cannot show. */
 __attribute__((flatten)) static void finish(uint16_t *const *rows, int count, const float *o, const float *sum,

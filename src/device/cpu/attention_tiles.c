@@ -1,8 +1,8 @@
-/* attention_tiles.c - attention of bf16 on a matrix unit that multiplies tiles: all but causal attention.
+/* attention_tiles.c - attention of bf16 on a matrix unit that multiplies tiles.
  *
- * A task packs each block of keys and values once, and passes all its groups of 16 rows by it, two at a time. The same
- * code computes many queries and few. Keys of which a group attends to none are left out in multiples of 32, from the
- * beginning and the end of a block; with them its sums would have the same bits, because a weight of 0 adds 0 to them.
+ * A task packs each block of keys and values once, and passes all its groups of 16 rows by it, two at a time. Keys of
+ * which a group attends to none are left out in multiples of 32, from the beginning and the end of a block; with them
+ * its sums would have the same bits, because a weight of 0 adds 0 to them.
  */
 #include "device/cpu/attention.h"
 
@@ -25,13 +25,9 @@ static const cpu_attention_tiles *tiles_of(const attention *at)
     return at->cpu->kernels->attention_tiles;
 }
 
-static int64_t rows_of(const attention_share *t)
+static void enter(const attention *at, void *own)
 {
-    return t->heads * t->queries;
-}
-
-static void enter(const attention *at)
-{
+    (void)own;
     tiles_of(at)->begin();
 }
 
@@ -43,11 +39,8 @@ static void leave(const attention *at)
 /* The rows of q or o that belong to a group; returns how many there are. */
 static int group_rows(const attention *at, const attention_share *t, ace_mat m, int64_t first, uint16_t *rows[])
 {
-    int count = (int)cpu_min(CPU_LANES, rows_of(t) - first);
-    for (int i = 0; i < count; i++) {
-        int64_t query = t->query + (first + i) / t->heads, head = t->head + (first + i) % t->heads;
-        rows[i] = attention_element(m, query, head * at->shape->head_dim);
-    }
+    int count = (int)cpu_min(CPU_LANES, attention_rows(t) - first);
+    for (int i = 0; i < count; i++) rows[i] = attention_row(at, t, m, first + i);
     return count;
 }
 
@@ -55,7 +48,7 @@ static void begin(const attention *at, const attention_share *t, void *own)
 {
     buffers *b = own;
     int64_t d = at->shape->head_dim;
-    for (int64_t r = 0; r < rows_of(t); r += CPU_LANES) {
+    for (int64_t r = 0; r < attention_rows(t); r += CPU_LANES) {
         uint16_t *rows[CPU_LANES];
         int count = group_rows(at, t, at->q, r, rows);
         float *o = b->o + (t->base + r) * d;
@@ -82,7 +75,7 @@ static void see(const attention *at, const attention_share *t, const attention_b
     s->least = s->least_end = keys->count;
     s->most = s->most_end = 0;
     for (int i = 0; i < lanes; i++) {
-        int64_t row = cpu_min(first + i, rows_of(t) - 1);
+        int64_t row = cpu_min(first + i, attention_rows(t) - 1);
         attention_range attended = attention_attended(at, t->query + row / t->heads);
         int64_t from = cpu_min(keys->count, cpu_max(0, attended.first - keys->first));
         int64_t to = cpu_max(from, cpu_min(keys->count, attended.last + 1 - keys->first));
@@ -100,16 +93,16 @@ static void add(const attention *at, const attention_share *t, void *own, const 
     buffers *b = own;
     const cpu_attention_tiles *tiles = tiles_of(at);
     int64_t d = at->shape->head_dim;
-    float scale = at->shape->scale * 0x1.715476p+0f; /* log2(e) */
+    float scale = at->shape->scale * ATTENTION_LOG2_E;
     tiles->keys(b->keys, keys->k, at->k.stride, keys->count, d);
     tiles->values(b->values, keys->v, at->v.stride, keys->count, d);
     /* each pair of groups asks for its share of what will be packed next */
-    int64_t pairs = cpu_divide_up(rows_of(t), 2 * CPU_LANES), asked = cpu_divide_up(STEP, pairs);
+    int64_t pairs = cpu_divide_up(attention_rows(t), 2 * CPU_LANES), asked = cpu_divide_up(STEP, pairs);
     cpu_attention_keys packed = {.keys = b->keys, .values = b->values};
     packed.soon_keys = (cpu_attention_soon){keys->soon_k, at->k.stride, 0, asked};
     packed.soon_values = (cpu_attention_soon){keys->soon_v, at->v.stride, 0, asked};
-    for (int64_t r = 0; r < rows_of(t); r += 2 * CPU_LANES) {
-        int groups = rows_of(t) - r > CPU_LANES ? 2 : 1;
+    for (int64_t r = 0; r < attention_rows(t); r += 2 * CPU_LANES) {
+        int groups = attention_rows(t) - r > CPU_LANES ? 2 : 1;
         int64_t row = t->base + r;
         seen s;
         see(at, t, keys, r, groups * CPU_LANES, &s);
@@ -134,7 +127,7 @@ static void add(const attention *at, const attention_share *t, void *own, const 
 static void finish(const attention *at, const attention_share *t, void *own)
 {
     const buffers *b = own;
-    for (int64_t r = 0; r < rows_of(t); r += CPU_LANES) {
+    for (int64_t r = 0; r < attention_rows(t); r += CPU_LANES) {
         uint16_t *rows[CPU_LANES];
         int count = group_rows(at, t, at->o, r, rows);
         tiles_of(at)->finish(rows, count, b->o + (t->base + r) * at->shape->head_dim, b->sum + t->base + r,
@@ -154,10 +147,9 @@ const attention_way *cpu_attention_on_tiles(const attention *at)
                                       .begin = begin,
                                       .add = add,
                                       .finish = finish};
-    /* Causal attention multiplies in float32, because a language model's single queries, which must have the bits of
-     * many, take longer with keys and values packed for tiles than in the way that reads them where they lie. */
     const ace_attention_shape *shape = at->shape;
-    bool fits = at->cpu->kernels->attention_tiles && at->q.dtype == ACE_BF16 && shape->mask != ACE_MASK_CAUSAL &&
-                shape->head_dim % CPU_TILE == 0 && shape->scale > 0 && isfinite(shape->scale);
-    return fits ? &way : NULL;
+    bool fits = at->cpu->kernels->attention_tiles && at->q.dtype == ACE_BF16 && shape->head_dim % CPU_TILE == 0 &&
+                shape->scale > 0 && isfinite(shape->scale);
+    if (!fits) return NULL;
+    return at->q.rows * at->group <= CPU_FEW_LANES ? cpu_attention_of_few() : &way;
 }

@@ -6,6 +6,7 @@
 #ifndef ACE_DEVICE_CPU_KERNELS_H
 #define ACE_DEVICE_CPU_KERNELS_H
 
+#include "device/cpu/attention_few.h"
 #include "device/cpu/attention_tiles.h"
 #include "device/cpu/meanwhile.h"
 #include "device/cpu/quantised.h"
@@ -127,6 +128,7 @@ typedef struct cpu_kernels {
     /* One row of CPU_KEYS scores s becomes exp(s - maximum); *maximum and *sum are brought up to date. Returns the
      * factor by which what was summed under the old maximum must be multiplied. */
     float (*softmax)(float *s, float *maximum, float *sum);
+    const cpu_attention_few *attention_few;     /* with attention_tiles */
     const cpu_attention_tiles *attention_tiles; /* NULL: none; else attention of bf16 goes there where it can */
     void (*scale)(void *y, ace_dtype to, const float *x, float factor, int64_t n);
 } cpu_kernels;

@@ -10,6 +10,7 @@ const cpu_kernels cpu_kernels_amx = {
     .mr = 12,
     .gemm_f32 = cpu_gemm_f32_avx512,
     .tiles = &cpu_tiles_amx,
+    .attention_few = &cpu_attention_few_amx,
     .attention_tiles = &cpu_attention_tiles_amx,
     .int8_tiles = &cpu_int8_tiles_amx,
     .int8 = &cpu_int8_avx512_vnni,
