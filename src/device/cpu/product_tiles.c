@@ -39,7 +39,8 @@ enum {
     STRIP = 4,                   /* rows finished at a time */
     HALF_TILE = CPU_TILE / 2,
     SOON_BYTES = 8 << 10, /* how far ahead weights are asked for that pass by once */
-    SOON_LINES = 8        /* of each step's 32, that are asked for */
+    SOON_LINES = 8,       /* of each step's 32, that are asked for */
+    NOTHING = -1
 };
 
 /* A thread's workspace. */
@@ -47,6 +48,7 @@ typedef struct buffers {
     char x[PACK_LINES * CPU_TILE_LINE];    /* [slab][position] of this pass */
     float c[GROUP][BLOCK_ROWS * CPU_TILE]; /* sums of a panel, some waiting to be finished */
     int32_t lines[RESIDENT_STEPS];         /* of a kernel call, see cpu_tile_kernel */
+    int64_t held;                          /* first row of the block that was copied last, or NOTHING */
 } buffers;
 _Static_assert(GROUP >= 2 * TOGETHER, "sums are overwritten that are not finished");
 _Static_assert(2 * RESIDENT_PANELS * CPU_TILE <= GROUP * BLOCK_ROWS, "the sums of two rows of tiles have no room");
@@ -247,7 +249,8 @@ static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t firs
     for (b->slab = 0; b->slab < t->slabs; b->slab += b->slabs) {
         b->slabs = cpu_min(t->pass_slabs, t->slabs - b->slab);
         bool last = b->slab + b->slabs == t->slabs;
-        copy_block(t, b, own->x);
+        if (several || own->held != b->first) copy_block(t, b, own->x);
+        own->held = b->first;
         for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
             int64_t together = i % t->together + 1, place = several ? i : i % (2 * t->together);
             multiply_panel(t, b, own, &k, first_panel + i, own->c[place]);
@@ -310,8 +313,8 @@ static void tile_task(void *context, int64_t index, int worker)
     t->cpu->kernels->tiles->end();
 }
 
-/* Blocks of equal height, and several tasks per thread. Blocks are copied for each group of panels, so that groups are
- * made only where there are too few blocks. */
+/* Blocks of equal height, and several tasks per thread. A block is copied by every thread that has a task of it, so
+ * that groups are made only where there are too few blocks. */
 static void share_out(tiling *t, int64_t most_rows)
 {
     int64_t rows = t->p->rows, threads = t->cpu->threads;
@@ -361,5 +364,6 @@ void cpu_multiply_tiles(ace_device *dev, const cpu_product *p)
     if (wide) most_rows = WIDE_ROWS;
     t.together = wide ? WIDE_TOGETHER : TOGETHER;
     share_out(&t, most_rows);
+    for (int worker = 0; worker < t.cpu->threads; worker++) ((buffers *)cpu_workspace(t.cpu, worker))->held = NOTHING;
     cpu_run(dev, t.blocks * t.groups, tile_task, &t);
 }
