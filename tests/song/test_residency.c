@@ -64,13 +64,21 @@ static void same_song(const char *variant, const char *precision, const char *qu
 
 static void every_fit_makes_the_same_song(void **state)
 {
-    static const char *const cases[][3] = {{"turbo", "f32", "none"},    {"base", "bf16", "none"},
-                                           {"xl-base", "bf16", "none"}, {"turbo-gguf", "bf16", "none"},
-                                           {"turbo", "f32", "int8"},    {"base", "bf16", "int8"},
-                                           {"turbo", "f32", "int4"},    {"base", "bf16", "int4"},
-                                           {"xl-base", "bf16", "int4"}, {"xl-turbo-blocks", "bf16", "keep"}};
+    static const char *const cases[][3] = {
+        {"turbo", "f32", "none"},
+        {"xl-base", "bf16", "none"},
+        {"turbo-gguf", "bf16", "none"},
+        {"base", "bf16", "int8"},
+        {"turbo", "f32", "int4"},
+        {"xl-turbo-blocks", "bf16", "keep"},
+        /* with sanitizers as far as here */
+        {"base", "bf16", "none"},
+        {"turbo", "f32", "int8"},
+        {"base", "bf16", "int4"},
+        {"xl-base", "bf16", "int4"},
+    };
     (void)state;
-    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) same_song(cases[i][0], cases[i][1], cases[i][2]);
+    for (int i = 0; i < (SANITIZED ? 6 : 10); i++) same_song(cases[i][0], cases[i][1], cases[i][2]);
 }
 
 /* The least and the most that a request can be given, and everything between. */
@@ -78,7 +86,7 @@ static void the_limit_is_kept(void **state)
 {
     (void)state;
     ace_error error = {0};
-    ace_engine *engine = open_engine("base", "bf16", 2, 0);
+    ace_engine *engine = open_engine("base", "bf16", 1, 0);
     ace_request *request = make_request("caption", "a song", "duration", "10", "seed", "7", "batch_size", "2",
                                         "inference_steps", "2", NULL);
     made plain, within;
@@ -136,7 +144,7 @@ static void S_21_the_device_refuses_more(void **state)
 {
     (void)state;
     ace_error error = {0};
-    ace_engine *engine = open_engine("turbo", "bf16", 2, 0);
+    ace_engine *engine = open_engine("turbo", "bf16", 1, 0);
     ace_request *request = make_request("caption", "a song", "duration", "10", "seed", "7", NULL);
     made m;
     if (!make(engine, request, &m, &error)) fail_msg("%s", error.message);
@@ -161,13 +169,13 @@ static void S_21_a_pretended_card_is_no_larger_than_it_says(void **state)
     ace_error error = {0};
     ace_request *request =
         make_request("caption", "a song", "duration", "10", "seed", "7", "inference_steps", "2", NULL);
-    ace_engine *engine = open_engine("base", "bf16", 2, 0);
+    ace_engine *engine = open_engine("base", "bf16", 1, 0);
     made plain, within;
     if (!make(engine, request, &plain, &error)) fail_msg("%s", error.message);
     ace_engine_close(engine);
     static const double gib = 0.02;
     assert_int_equal(setenv("MAX_CUDA_VRAM", "0.02", 1), 0);
-    engine = open_engine("base", "bf16", 2, 0);
+    engine = open_engine("base", "bf16", 1, 0);
     unsetenv("MAX_CUDA_VRAM");
     assert_true((double)plain.measured > gib * 1073741824.0);
     if (!make(engine, request, &within, &error)) fail_msg("%s", error.message);
@@ -193,7 +201,7 @@ static void A_05_every_refusal_under_a_limit_is_survived(void **state)
     enum { TRIES = 60 };
     ace_error error = {0};
     ace_memory_plan plan;
-    ace_engine *engine = open_engine("turbo", "bf16", 2, 0);
+    ace_engine *engine = open_engine("turbo", "bf16", 1, 0);
     ace_request *request = make_request("caption", "a song", "duration", "10", "seed", "7", "batch_size", "2",
                                         "audio_codes", "1,2,3", "inference_steps", "2", NULL);
     made plain, again;
@@ -238,7 +246,7 @@ static void A_05_every_refusal_under_a_limit_is_survived(void **state)
 static void A_09_twenty_songs_do_not_grow(void **state)
 {
     (void)state;
-    enum { SONGS = 20, LIMITS = 4 };
+    enum { SONGS = SANITIZED ? 8 : 20, LIMITS = 4 };
     ace_error error = {0};
     ace_memory_plan plan;
     ace_device_stats idle[LIMITS];

@@ -83,7 +83,8 @@ static void an_item_of_a_batch_is_the_song_alone(void **state)
     static const char *const variants[] = {"turbo", "base", "xl-turbo"};
     for (size_t v = 0; v < sizeof variants / sizeof *variants; v++) {
         for (int p = 0; p < 2; p++) {
-            ace_engine *engine = open_engine(variants[v], precisions[p], 2, 0);
+            if (SANITIZED && (v + (size_t)p) % 2 == 0) continue; /* every variant, each in one precision */
+            ace_engine *engine = open_engine(variants[v], precisions[p], 1 + p, 0);
             ace_request *batch = make_request("caption", "slow piano", "duration", "10", "seed", "41", "batch_size",
                                               "3", "inference_steps", "4", NULL);
             songs all = generate(engine, batch);
@@ -127,7 +128,7 @@ static void every_way_of_sampling_is_planned_exactly(void **state)
         {"noise", "ace", "latent_rescale", "0.9"},
     };
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        ace_engine *engine = open_engine("sft", precisions[i % 2], 2, 0);
+        ace_engine *engine = open_engine("sft", precisions[i % 2], 1 + (int)i % 2, 0);
         ace_error error = {0};
         ace_request *request =
             make_request("caption", "a way of sampling", "duration", "10", "seed", "3", "inference_steps", "4", NULL);
@@ -135,10 +136,12 @@ static void every_way_of_sampling_is_planned_exactly(void **state)
             if (!ace_request_set(request, ways[i][k], ways[i][k + 1], &error)) fail_msg("%s", error.message);
         songs s = generate(engine, request);
         assert_int_equal(s.planned, s.measured);
-        songs again = generate(engine, request);
-        assert_same_song(&s, 0, &again, 0);
+        if (!SANITIZED) {
+            songs again = generate(engine, request);
+            assert_same_song(&s, 0, &again, 0);
+            free_songs(&again);
+        }
         free_songs(&s);
-        free_songs(&again);
         ace_request_free(request);
         ace_engine_close(engine);
     }
@@ -174,7 +177,7 @@ static void options_reach_the_sound(void **state)
         {"seed", "4"},
         {"cover_noise_strength", "0.4"},
     };
-    ace_engine *engine = open_engine("base", "f32", 2, 0);
+    ace_engine *engine = open_engine("base", "f32", 1, 0);
     ace_request *plain = make_request("caption", "plain", "duration", "10", "seed", "3", "inference_steps", "4", NULL);
     songs reference = generate(engine, plain);
     for (size_t i = 0; i < sizeof options / sizeof *options; i++) {

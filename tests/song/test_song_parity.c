@@ -172,7 +172,7 @@ static void compare_songs(const char *variant, const char *precision, double lat
     ace_tensors *goldens = tensors_open(path, &error);
     if (!goldens) fail_msg("%s", error.message);
 
-    ace_engine *engine = open_engine(variant, precision, 2, 0);
+    ace_engine *engine = open_engine(variant, precision, strcmp(precision, "bf16") == 0 ? 2 : 1, 0);
     assert_true(json_array_size(cases) > 0);
     for (size_t i = 0; i < json_array_size(cases); i++)
         check_case(engine, json_array_get(cases, i), goldens, latent_tolerance, audio_tolerance);
@@ -213,18 +213,22 @@ static void seeds_mean_what_they_mean_in_pytorch(void **state)
 
 int main(void)
 {
-    static char turbo[] = "turbo", base[] = "base", sft[] = "sft", xl_turbo[] = "xl-turbo", xl_base[] = "xl-base",
-                xl_sft[] = "xl-sft";
+    static char turbo[] = "turbo", base[] = "base", xl_base[] = "xl-base";
+#if !SANITIZED
+    static char sft[] = "sft", xl_turbo[] = "xl-turbo", xl_sft[] = "xl-sft";
+#endif
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(seeds_mean_what_they_mean_in_pytorch),
         cmocka_unit_test_prestate(float32_songs_are_the_official_ones, turbo),
         cmocka_unit_test_prestate(float32_songs_are_the_official_ones, base),
+        cmocka_unit_test_prestate(bfloat16_songs_are_close_to_them, xl_base),
+#if !SANITIZED /* which are for memory, and these differ in numbers only */
         cmocka_unit_test_prestate(float32_songs_are_the_official_ones, sft),
         cmocka_unit_test_prestate(float32_songs_are_the_official_ones, xl_turbo),
         cmocka_unit_test_prestate(float32_songs_are_the_official_ones, xl_base),
         cmocka_unit_test_prestate(float32_songs_are_the_official_ones, xl_sft),
         cmocka_unit_test_prestate(bfloat16_songs_are_close_to_them, turbo),
-        cmocka_unit_test_prestate(bfloat16_songs_are_close_to_them, xl_base),
+#endif
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
