@@ -397,9 +397,8 @@ static void multiply_blocks(float *c, const float *x, int64_t ldx, int rows, int
 }
 
 static const cpu_quantised quantised_kernels = {
-    .row = quantise_row,
+    .rows = quantise_rows,
     .pack = pack_quads,
-    .rescale = rescale_rows,
     .groups = quantise_groups,
     .finite = row_is_finite,
     .expand = expand_group,

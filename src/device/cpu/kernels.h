@@ -94,6 +94,9 @@ typedef struct cpu_kernels {
     /* Applies `e` to the tile c[rows][32] whose corner is (row, col) of the product; col counts columns of y, `cols` of
      * which exist in this panel. */
     void (*epilogue)(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e);
+    /* The same of sums of bytes. */
+    void (*epilogue_int8)(const cpu_int8_sums *sums, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                          const cpu_epilogue *e);
 
     /* n values, float32 or bfloat16 to either. */
     void (*convert)(void *y, ace_dtype to, const void *x, ace_dtype from, int64_t n);

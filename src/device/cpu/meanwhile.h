@@ -31,10 +31,16 @@ static inline cpu_requests cpu_ask_for_pages(const void *from, int64_t bytes, in
                           .steps = steps};
 }
 
-typedef struct cpu_meanwhile {
-    cpu_requests soon;           /* into the second-level cache */
-    void (*work)(void *context); /* once per step; may be NULL, or become it */
+/* Pieces of work, of which `count` shall be done in `steps` steps, evenly. All zero: none. */
+typedef struct cpu_pieces {
+    void (*finish)(void *context, int64_t piece);
     void *context;
+    int64_t count, steps, done, credit;
+} cpu_pieces;
+
+typedef struct cpu_meanwhile {
+    cpu_requests soon; /* into the second-level cache */
+    cpu_pieces work;
 } cpu_meanwhile;
 
 /* After a step. */
@@ -43,7 +49,15 @@ static inline void cpu_do_meanwhile(cpu_meanwhile *m)
     cpu_requests *r = &m->soon;
     for (r->credit += r->times; r->lines > 0 && r->credit >= r->steps; r->credit -= r->steps, r->from += r->advance)
         for (int64_t line = 0; line < r->lines; line++) __builtin_prefetch(r->from + line * r->apart, 0, 2);
-    if (m->work) m->work(m->context);
+    cpu_pieces *w = &m->work;
+    for (w->credit += w->count; w->done < w->count && w->credit >= w->steps; w->credit -= w->steps)
+        w->finish(w->context, w->done++);
+}
+
+/* What is left of the pieces, at once. */
+static inline void cpu_finish_pieces(cpu_pieces *w)
+{
+    while (w->done < w->count) w->finish(w->context, w->done++);
 }
 
 #endif

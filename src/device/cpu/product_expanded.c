@@ -128,23 +128,26 @@ static void multiply_many(ace_device *dev, expanded_product *t)
 
 /* ---- few rows ---------------------------------------------------------------------------------------------------- */
 
-/* What is expanded while the unit multiplies. */
+/* What is expanded while the unit multiplies: steps from `step` on. */
 typedef struct expanding {
     const expanded_product *t;
-    int64_t step, left;
+    int64_t step;
     char *to;
 } expanding;
 
-static void expand_next(void *context)
+static void expand_next(void *context, int64_t index)
 {
-    expanding *e = context;
-    if (e->left == 0) return;
-    const char *soon =
-        (const char *)e->t->p->w->data + (size_t)e->step * e->t->block_bytes / (size_t)e->t->parts + AHEAD;
+    const expanding *e = context;
+    int64_t step = e->step + index;
+    const char *soon = (const char *)e->t->p->w->data + (size_t)step * e->t->block_bytes / (size_t)e->t->parts + AHEAD;
     for (size_t i = 0; i < e->t->block_bytes / (size_t)e->t->parts; i += 64) __builtin_prefetch(soon + i);
-    expand_step(e->t, e->step++, e->to);
-    e->to += CPU_TILE_STEP_BYTES;
-    e->left--;
+    expand_step(e->t, step, e->to + index * CPU_TILE_STEP_BYTES);
+}
+
+/* `count` of them, one in each step. */
+static cpu_meanwhile expand_meanwhile(expanding *e, int64_t count)
+{
+    return (cpu_meanwhile){.work = {.finish = expand_next, .context = e, .count = count, .steps = count}};
 }
 
 static void copy_rows(const expanded_product *t, int64_t height, char *x)
@@ -164,8 +167,9 @@ static void few_rows_task(void *context, int64_t index, int worker)
     int64_t height = rows > CPU_TILE / 2 ? CPU_TILE : CPU_TILE / 2;
     int32_t lines[CHUNK_STEPS];
     copy_rows(t, height, own->x);
-    expanding e = {t, first * t->steps, cpu_min(CHUNK_STEPS, t->steps), own->b[0]};
-    while (e.left > 0) expand_next(&e);
+    expanding e = {t, first * t->steps, own->b[0]};
+    cpu_meanwhile meanwhile = expand_meanwhile(&e, cpu_min(CHUNK_STEPS, t->steps));
+    cpu_finish_pieces(&meanwhile.work);
     t->cpu->kernels->tiles->begin();
     for (int64_t panel = first, chunk = 0; panel < end && !cpu_stopped(t->dev); panel++) {
         int64_t col = panel * t->panel_cols, cols = cpu_min(t->panel_cols, t->cols - col);
@@ -173,11 +177,12 @@ static void few_rows_task(void *context, int64_t index, int worker)
             count = cpu_min(CHUNK_STEPS, t->steps - step);
             for (int64_t i = 0; i < count; i++) lines[i] = (int32_t)((step + i) * height);
             int64_t rest = t->steps - step - count;
-            e.left = cpu_min(CHUNK_STEPS, rest > 0 ? rest : panel + 1 < end ? t->steps : 0);
+            e.step += meanwhile.work.count;
             e.to = own->b[(chunk + 1) % 2];
+            meanwhile = expand_meanwhile(&e, cpu_min(CHUNK_STEPS, rest > 0 ? rest : panel + 1 < end ? t->steps : 0));
             t->cpu->kernels->tiles->stream_a(own->c, own->x, lines, count, own->b[chunk % 2], step > 0, rows, CPU_TILE,
-                                             &(cpu_meanwhile){.work = expand_next, .context = &e});
-            while (e.left > 0) expand_next(&e);
+                                             &meanwhile);
+            cpu_finish_pieces(&meanwhile.work);
         }
         t->cpu->kernels->epilogue(own->c, 0, rows, col, cols, &t->p->epilogue);
     }

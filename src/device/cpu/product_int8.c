@@ -9,8 +9,6 @@
  * Long products are cut into segments of rows, so that the quantised rows take little memory. */
 #include "device/cpu/product_int8.h"
 
-#include <string.h>
-
 enum {
     SEGMENT_ROWS = 2048,
     BLOCK_ROWS = 192, /* of a task: a multiple of every tile height */
@@ -23,7 +21,6 @@ enum {
 /* A thread's workspace. */
 typedef struct buffers {
     int32_t c[GROUP][BLOCK_ROWS * CPU_NR];
-    float finished[STRIP * CPU_NR];
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of int8 needs more workspace");
 
@@ -50,24 +47,27 @@ size_t cpu_int8_scratch(const ace_device *dev, const ace_weight_desc *d, int64_t
     return (size_t)room_rows(rows, tile_rows(kernels, rows)) * (sizeof(float) + (size_t)bytes);
 }
 
+/* `count` times CPU_QUANTISE_ROWS rows. */
 static void quantise_rows(void *context, int64_t first, int64_t count)
 {
     const int8_product *t = context;
-    for (int64_t i = first; i < first + count; i++)
-        t->scales[i] = t->cpu->kernels->quantised->row(
-            int8_rows(t, i, 0) + i % t->tile_rows * CPU_SLAB * int8_byte_size(t), t->tile_rows * CPU_SLAB,
-            t->int8->wide, ace_mat_row(t->p->x, t->first + i), t->p->x.dtype, t->k);
+    int64_t end = cpu_min(t->rows, (first + count) * CPU_QUANTISE_ROWS);
+    for (int64_t i = first * CPU_QUANTISE_ROWS, rows; i < end; i += rows) {
+        int64_t in_tile = i % t->tile_rows;
+        rows = cpu_min(cpu_min(CPU_QUANTISE_ROWS, end - i), t->tile_rows - in_tile);
+        t->cpu->kernels->quantised->rows(int8_rows(t, i, 0) + in_tile * CPU_SLAB * int8_byte_size(t),
+                                         t->tile_rows * CPU_SLAB, t->int8->wide, ace_mat_row(t->p->x, t->first + i),
+                                         t->p->x.stride, t->p->x.dtype, t->k, (int)rows, t->scales + i);
+    }
 }
 
-void int8_finish(const int8_product *t, const int32_t *sums, int64_t first, int64_t rows, int64_t panel,
-                 float *finished)
+void int8_finish(const int8_product *t, const int32_t *sums, int64_t first, int64_t rows, int64_t panel)
 {
     int64_t col = panel * t->panel_cols;
-    cpu_int8_columns columns;
-    memcpy(&columns, int8_panel(t, panel) + t->slabs * CPU_SLAB_BYTES, sizeof columns);
-    t->cpu->kernels->quantised->rescale(finished, sums, rows, t->scales + first, &columns);
-    t->cpu->kernels->epilogue(finished, t->first + first, rows, col, cpu_min(t->panel_cols, t->cols - col),
-                              &t->p->epilogue);
+    const void *columns = int8_panel(t, panel) + t->slabs * CPU_SLAB_BYTES;
+    const cpu_int8_sums whole = {.c = sums, .row_scale = t->scales + first, .columns = columns};
+    t->cpu->kernels->epilogue_int8(&whole, t->first + first, rows, col, cpu_min(t->panel_cols, t->cols - col),
+                                   &t->p->epilogue);
 }
 
 /* Slabs [slab, slab + slabs) of one panel with all rows of the block. */
@@ -86,7 +86,7 @@ static void finish_block(const int8_product *t, buffers *own, int64_t first, int
 {
     for (int64_t m = 0; m < rows; m += STRIP)
         for (int64_t i = 0; i < panels; i++)
-            int8_finish(t, own->c[i] + m * CPU_NR, first + m, cpu_min(STRIP, rows - m), first_panel + i, own->finished);
+            int8_finish(t, own->c[i] + m * CPU_NR, first + m, cpu_min(STRIP, rows - m), first_panel + i);
 }
 
 static void block_task(void *context, int64_t index, int worker)
@@ -123,7 +123,8 @@ void cpu_multiply_int8(ace_device *dev, const cpu_product *p, void *room)
     t.panels = cpu_divide_up(t.cols, t.panel_cols);
     for (t.first = 0; t.first < p->rows && dev->failure.status == ACE_OK; t.first += SEGMENT_ROWS) {
         t.rows = cpu_min(SEGMENT_ROWS, p->rows - t.first);
-        cpu_run_rows(dev, t.rows, (size_t)d->k * ace_mat_element(p->x), quantise_rows, &t);
+        cpu_run_rows(dev, cpu_divide_up(t.rows, CPU_QUANTISE_ROWS),
+                     (size_t)(CPU_QUANTISE_ROWS * d->k) * ace_mat_element(p->x), quantise_rows, &t);
         if (on_tiles(t.cpu->kernels, p->rows)) {
             int8_multiply_tiles(dev, &t);
             continue;

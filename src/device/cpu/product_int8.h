@@ -34,10 +34,8 @@ static inline char *int8_rows(const int8_product *t, int64_t row, int64_t slab)
     return t->bytes + (row / t->tile_rows * t->slabs + slab) * t->tile_rows * CPU_SLAB * int8_byte_size(t);
 }
 
-/* The sums [rows][32] of a panel, whose first row is `first` of the segment, become results. finished: [rows][32] for
- * its use. */
-void int8_finish(const int8_product *t, const int32_t *sums, int64_t first, int64_t rows, int64_t panel,
-                 float *finished);
+/* The sums [rows][32] of a panel, whose first row is `first` of the segment, become results. */
+void int8_finish(const int8_product *t, const int32_t *sums, int64_t first, int64_t rows, int64_t panel);
 
 /* product_int8_tiles.c: the segment, whose rows are quantised. */
 void int8_multiply_tiles(ace_device *dev, int8_product *t);

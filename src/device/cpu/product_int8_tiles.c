@@ -17,40 +17,25 @@ enum {
 /* A thread's workspace. */
 typedef struct buffers {
     int32_t c[2 * TOGETHER][BLOCK_ROWS * CPU_NR]; /* sums of a panel, some waiting to be finished */
-    float finished[STRIP * CPU_NR];
 } buffers;
 _Static_assert(sizeof(buffers) <= CPU_WORKSPACE, "a product of int8 tiles needs more workspace");
 
-/* What is done between the steps. */
+/* What is done between the steps: sums that wait, of `panels` panels from `panel` on, BLOCK_ROWS * 32 apart, become
+ * results. */
 typedef struct chores {
     const int8_product *t;
-    float *finished_rows;
-    /* sums that wait: of `panels` panels from `panel` on, BLOCK_ROWS * 32 apart, rows [first, first + rows) */
     const int32_t *c;
-    int64_t first, rows, panel, panels;
-    int64_t strips, finished; /* of one panel each */
-    int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
+    int64_t first, rows, panel, panels; /* rows [first, first + rows) */
     cpu_meanwhile meanwhile;
 } chores;
 
-static void finish_strip(chores *k)
+/* Strip `strip` of one panel after the other, then the rows below. */
+static void finish_strip(void *context, int64_t strip)
 {
-    int64_t row = k->finished / k->panels * STRIP, i = k->finished % k->panels;
+    const chores *k = context;
+    int64_t row = strip / k->panels * STRIP, i = strip % k->panels;
     int8_finish(k->t, k->c + (i * BLOCK_ROWS + row) * CPU_NR, k->first + row, cpu_min(STRIP, k->rows - row),
-                k->panel + i, k->finished_rows);
-    k->finished++;
-}
-
-static void finish_all(chores *k)
-{
-    while (k->finished < k->strips) finish_strip(k);
-}
-
-static void do_chores(void *context)
-{
-    chores *k = context;
-    for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
-    if (k->finished == k->strips) k->meanwhile.work = NULL;
+                k->panel + i);
 }
 
 /* One panel with all tiles of the block. The chunk that comes next, wherever it is, is asked for meanwhile. */
@@ -78,22 +63,20 @@ static void tile_task(void *context, int64_t index, int worker)
     int64_t first = index % t->blocks * t->block_rows, first_panel = index / t->blocks * t->group;
     int64_t rows = cpu_min(t->block_rows, t->rows - first), panels = cpu_min(t->group, t->panels - first_panel);
     int64_t steps = TOGETHER * t->slabs * cpu_divide_up(rows, CPU_TILE);
-    chores k = {.t = t, .finished_rows = own->finished, .first = first, .rows = rows, .pace = steps};
-    k.meanwhile.context = &k;
+    chores k = {.t = t, .first = first, .rows = rows};
     t->cpu->kernels->tiles->begin();
     for (int64_t i = 0; i < panels && !cpu_stopped(t->dev); i++) {
         int64_t together = i % TOGETHER + 1, place = i % (2 * TOGETHER);
         multiply_panel(t, &k, first_panel + i, own->c[place], first, rows);
         if (together < TOGETHER && i + 1 < panels) continue;
-        finish_all(&k);
+        cpu_finish_pieces(&k.meanwhile.work);
         k.c = own->c[place - together + 1];
         k.panel = first_panel + i - together + 1;
         k.panels = together;
-        k.strips = cpu_divide_up(rows, STRIP) * together;
-        k.finished = k.credit = 0;
-        k.meanwhile.work = do_chores;
+        k.meanwhile.work = (cpu_pieces){
+            .finish = finish_strip, .context = &k, .count = cpu_divide_up(rows, STRIP) * together, .steps = steps};
     }
-    finish_all(&k);
+    cpu_finish_pieces(&k.meanwhile.work);
     t->cpu->kernels->tiles->end();
 }
 

@@ -168,43 +168,27 @@ typedef struct sums {
 typedef struct chores {
     const tiling *t;
     sums waiting;
-    int64_t strips, finished; /* of one panel each */
-    int64_t pace, credit;     /* a strip is due every `pace` credits; each step brings `strips` of them */
     cpu_meanwhile meanwhile;
 } chores;
 
-static void finish_strip(chores *k)
+/* Strip `strip` of one panel after the other, then the rows below. */
+static void finish_strip(void *context, int64_t strip)
 {
+    const chores *k = context;
     const tiling *t = k->t;
     const sums *s = &k->waiting;
-    int64_t row = k->finished / s->panels * STRIP, i = k->finished % s->panels, col = (s->panel + i) * t->panel_cols;
+    int64_t row = strip / s->panels * STRIP, i = strip % s->panels, col = (s->panel + i) * t->panel_cols;
     t->cpu->kernels->epilogue(s->c + i * s->distance + row * CPU_TILE, s->row + row, cpu_min(STRIP, s->rows - row), col,
                               cpu_min(t->panel_cols, t->cols - col), &t->p->epilogue);
-    k->finished++;
-}
-
-static void finish_all(chores *k)
-{
-    while (k->finished < k->strips) finish_strip(k);
-}
-
-static void do_chores(void *context)
-{
-    chores *k = context;
-    for (k->credit += k->strips; k->credit >= k->pace && k->finished < k->strips; k->credit -= k->pace) finish_strip(k);
-    if (k->finished == k->strips) k->meanwhile.work = NULL;
 }
 
 /* Takes new sums, which the next `steps` steps shall finish, when the ones before are done with. */
 static void wait_for_epilogue(chores *k, sums s, int64_t steps)
 {
-    finish_all(k);
+    cpu_finish_pieces(&k->meanwhile.work);
     k->waiting = s;
-    k->strips = cpu_divide_up(s.rows, STRIP) * s.panels;
-    k->finished = k->credit = 0;
-    k->pace = steps;
-    k->meanwhile.work = do_chores;
-    k->meanwhile.context = k;
+    k->meanwhile.work = (cpu_pieces){
+        .finish = finish_strip, .context = k, .count = cpu_divide_up(s.rows, STRIP) * s.panels, .steps = steps};
 }
 
 /* ---- the two orders ---------------------------------------------------------------------------------------------- */
@@ -244,7 +228,7 @@ static void multiply_panel(const tiling *t, const block *b, buffers *own, chores
 static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t first_panel, int64_t panels)
 {
     bool several = t->pass_slabs < t->slabs;
-    chores k = {.t = t, .pace = 1};
+    chores k = {.t = t};
     int64_t steps = t->together * t->taps * t->pass_slabs * cpu_divide_up(b->rows, CPU_TILE);
     for (b->slab = 0; b->slab < t->slabs; b->slab += b->slabs) {
         b->slabs = cpu_min(t->pass_slabs, t->slabs - b->slab);
@@ -261,7 +245,7 @@ static void panel_by_panel(const tiling *t, block *b, buffers *own, int64_t firs
                                   steps);
         }
     }
-    finish_all(&k);
+    cpu_finish_pieces(&k.meanwhile.work);
 }
 
 /* Second order. */
@@ -269,7 +253,7 @@ static void tile_by_tile(const tiling *t, block *b, buffers *own)
 {
     enum { TILE_SUMS = CPU_TILE * CPU_TILE };
     chunk all = {.count = t->steps};
-    chores k = {.t = t, .pace = 1};
+    chores k = {.t = t};
     b->slabs = t->slabs;
     copy_block(t, b, own->x);
     chunk_lines(t, b, all, own->lines);
@@ -282,7 +266,7 @@ static void tile_by_tile(const tiling *t, block *b, buffers *own)
         wait_for_epilogue(&k, (sums){c, TILE_SUMS, b->first + row, cpu_min(CPU_TILE, b->rows - row), 0, t->panels},
                           t->panels * t->steps);
     }
-    finish_all(&k);
+    cpu_finish_pieces(&k.meanwhile.work);
 }
 
 /* Asks for the first weights of a task whose rows make one tile, which takes as long as its weights take to come. */

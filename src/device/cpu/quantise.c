@@ -109,8 +109,8 @@ static bool wait_for_bytes(making *m, int64_t first, int64_t count, int64_t colu
         if (!cpu_packing_read(m->p, first + done, now, ACE_F32, m->values)) return false;
         for (int64_t i = 0; i < now; i++) {
             int64_t col = column + done + i;
-            m->scale[col] =
-                m->kernels->row(m->waiting + col * m->stride, CPU_SLAB, false, m->values + i * k, ACE_F32, k);
+            m->kernels->rows(m->waiting + col * m->stride, CPU_SLAB, false, m->values + i * k, k, ACE_F32, k, 1,
+                             &m->scale[col]);
             if (!isfinite(m->scale[col])) return refuse(m, first + done + i, "has a value that is not finite");
         }
     }

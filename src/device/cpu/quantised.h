@@ -24,6 +24,7 @@ enum {
     CPU_SLAB_BYTES = 64 * 32, /* of a panel of INT8 */
     CPU_INT8_ZERO = 128,      /* how a zero of x is stored */
     CPU_INT8_MOST_K = 65536,  /* with more the sums could pass 31 bits: 255 * 127 * k */
+    CPU_QUANTISE_ROWS = 8,    /* most rows of x that are quantised together */
     CPU_EXPAND = 32,          /* values of k that are expanded at a time */
     CPU_INT4_ROWS = 16,       /* that are quantised together */
     CPU_INT4_BYTES = 18       /* of a block of 32 */
@@ -39,6 +40,13 @@ typedef struct cpu_int8_columns {
     float scale[32];
     int32_t offset[32];
 } cpu_int8_columns;
+
+/* Sums of a panel, which stand for (sum - offset) * column scale * row scale. */
+typedef struct cpu_int8_sums {
+    const int32_t *c;       /* [rows][32] */
+    const float *row_scale; /* of these rows */
+    const cpu_int8_columns *columns;
+} cpu_int8_sums;
 
 /* C[count][32] (+)= A . B over `slabs` slabs, all integers.
  *   c         rows of 32; overwritten, or added to if `accumulate`
@@ -66,15 +74,14 @@ typedef struct cpu_int8_tiles {
 typedef enum cpu_expanded { CPU_EXPANDED_F32, CPU_EXPANDED_ROUNDED, CPU_EXPANDED_PAIRS } cpu_expanded;
 
 typedef struct cpu_quantised {
-    /* k values become bytes, value by value round(x * (127 / max |x|)) + 128, ties to even; the slabs of 64 are
-     * `distance` values apart, the last one is filled up with zeros. Returns the scale: max |x| / 127; 0 when max |x|
-     * is below 2^-100, NaN when a value is infinite or NaN; both with all bytes zeros. */
-    float (*row)(void *bytes, int64_t distance, bool wide, const void *x, ace_dtype dtype, int64_t k);
+    /* 1 .. CPU_QUANTISE_ROWS rows of k values, `stride` apart, become bytes, value by value
+     * round(x * (127 / max |x|)) + 128, ties to even. The slabs of 64 of a row are `distance` values apart, and 64
+     * those of neighbouring rows; the last slab is filled up with zeros. scales: max |x| / 127; 0 when max |x| is below
+     * 2^-100, NaN when a value is infinite or NaN; both with all bytes zeros. */
+    void (*rows)(void *bytes, int64_t distance, bool wide, const void *x, int64_t stride, ace_dtype dtype, int64_t k,
+                 int rows, float *scales);
     /* 32 rows of bytes, `stride` apart, become the values of a panel, and their offsets. */
     void (*pack)(int8_t *panel, int32_t *offset, const uint8_t *rows, int64_t stride, int64_t slabs);
-    /* y = (sums - offset) * column scale * row scale: [rows][32], in place allowed. */
-    void (*rescale)(float *y, const int32_t *sums, int64_t rows, const float *row_scale,
-                    const cpu_int8_columns *columns);
     /* CPU_INT4_ROWS rows of k values (a multiple of 32), all finite, become so many columns of blocks of INT4. */
     void (*groups)(uint8_t *planes, const float *rows, int64_t k);
     bool (*finite)(const float *values, int64_t k);

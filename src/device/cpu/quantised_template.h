@@ -5,6 +5,9 @@
 /* Lanes of int32. The operators of the language work on them. */
 typedef int32_t vi __attribute__((vector_size(4 * VF_LANES)));
 
+/* Lanes of int16, twice as many. */
+typedef int16_t vh __attribute__((vector_size(4 * VF_LANES)));
+
 #define Q_INLINE static inline __attribute__((always_inline))
 
 /* ---- a few more words -------------------------------------------------------------------------------------------- */
@@ -39,6 +42,11 @@ Q_INLINE vf vf_from_int(vi v)
     return _mm512_cvtepi32_ps((__m512i)v);
 }
 
+Q_INLINE vh vh_max(vh a, vh b)
+{
+    return (vh)_mm512_max_epi16((__m512i)a, (__m512i)b);
+}
+
 /* The low bytes, or the low halves, of all lanes. */
 Q_INLINE void vi_store_u8(uint8_t *p, vi v)
 {
@@ -63,6 +71,11 @@ Q_INLINE vi vi_load_i8(const uint8_t *p)
 Q_INLINE vf vf_from_int(vi v)
 {
     return _mm256_cvtepi32_ps((__m256i)v);
+}
+
+Q_INLINE vh vh_max(vh a, vh b)
+{
+    return (vh)_mm256_max_epi16((__m256i)a, (__m256i)b);
 }
 
 Q_INLINE __m128i low_halves(vi v)
@@ -99,6 +112,12 @@ Q_INLINE vf vf_from_int(vi v)
     return (vf){(float)v[0], (float)v[1], (float)v[2], (float)v[3]};
 }
 
+Q_INLINE vh vh_max(vh a, vh b)
+{
+    vh more = a > b;
+    return (a & more) | (b & ~more);
+}
+
 Q_INLINE void vi_store_u8(uint8_t *p, vi v)
 {
     for (int i = 0; i < VF_LANES; i++) p[i] = (uint8_t)v[i];
@@ -115,12 +134,31 @@ Q_INLINE void vi_store_u16(uint16_t *p, vi v)
 /* Below this the reciprocal of a scale could overflow. */
 static const float TINIEST = 0x1p-100f;
 
-/* max |x|; NaN when a value is infinite or NaN. */
-Q_INLINE float magnitude_of(const void *x, ace_dtype dtype, int64_t k)
+/* max |x|; NaN when a value is infinite or NaN. Without their signs bf16 are in the order of their bits. */
+Q_INLINE float magnitude_of_bf16(const uint16_t *x, int64_t k)
+{
+    enum { LANES = 2 * VF_LANES };
+    vh highest = {0};
+    int16_t lanes[LANES];
+    int64_t whole = k / LANES * LANES;
+    for (int64_t i = 0; i < whole; i += LANES) {
+        vh v;
+        memcpy(&v, x + i, sizeof v);
+        highest = vh_max(v & INT16_MAX, highest);
+    }
+    memcpy(lanes, &highest, sizeof lanes);
+    int most = 0;
+    for (int i = 0; i < LANES; i++) most = lanes[i] > most ? lanes[i] : most;
+    for (int64_t i = whole; i < k; i++) most = (x[i] & INT16_MAX) > most ? x[i] & INT16_MAX : most;
+    return most < 0x7f80 ? ace_bf16_to_f32((uint16_t)most) : NAN;
+}
+
+/* The same of float32. */
+Q_INLINE float magnitude_of_f32(const float *x, int64_t k)
 {
     vf highest = vf_set1(0), lowest = vf_set1(0), bad = vf_set1(0);
     for (int64_t i = 0; i < k; i += VF_LANES) {
-        vf v = vf_load_as(x, dtype, i, k - i);
+        vf v = vf_load_n(x + i, k - i);
         highest = vf_max(v, highest);
         lowest = vf_min(v, lowest);
         bad = vf_fma(v, vf_set1(0), bad);
@@ -143,29 +181,41 @@ Q_INLINE void store_bytes(void *bytes, int64_t at, bool wide, vi v)
         vi_store_u8((uint8_t *)bytes + at, v);
 }
 
-Q_INLINE float quantise_as(void *bytes, int64_t distance, bool wide, const void *x, ace_dtype dtype, int64_t k)
+/* Slab after slab, in each all rows: what is written is in the order of memory. */
+Q_INLINE void quantise_as(char *bytes, int64_t distance, bool wide, const char *x, int64_t stride, ace_dtype dtype,
+                          int64_t k, int rows, float *scales)
 {
-    float magnitude = magnitude_of(x, dtype, k);
-    bool usable = magnitude >= TINIEST;
-    vf inverse = vf_set1(usable ? 127.0f / magnitude : 0);
-    if (!usable) {
-        x = NULL; /* infinity times zero would not be zero */
+    float inverse[CPU_QUANTISE_ROWS];
+    int64_t element = dtype == ACE_BF16 ? 2 : 4, width = wide ? 2 : 1;
+    for (int r = 0; r < rows; r++) {
+        const void *row = x + r * stride * element;
+        float magnitude = dtype == ACE_BF16 ? magnitude_of_bf16(row, k) : magnitude_of_f32(row, k);
+        bool usable = magnitude >= TINIEST;
+        inverse[r] = usable ? 127.0f / magnitude : 0;
+        scales[r] = usable ? magnitude / 127.0f : magnitude < TINIEST ? 0 : magnitude;
     }
-    for (int64_t s = 0; s < k; s += CPU_SLAB, bytes = (char *)bytes + distance * (wide ? 2 : 1))
-        for (int64_t i = 0; i < CPU_SLAB; i += VF_LANES) {
-            vf v = x ? vf_load_as(x, dtype, s + i, k - s - i) : vf_set1(0);
-            store_bytes(bytes, i, wide, byte_of(v, inverse));
+    for (int64_t s = 0; s < k; s += CPU_SLAB, bytes += distance * width)
+        for (int r = 0; r < rows; r++) {
+            const char *row = inverse[r] > 0 ? x + r * stride * element : NULL; /* infinity times zero is not zero */
+            vf factor = vf_set1(inverse[r]);
+            for (int64_t i = 0; i < CPU_SLAB; i += VF_LANES) {
+                vf v = row ? vf_load_as(row, dtype, s + i, k - s - i) : vf_set1(0);
+                store_bytes(bytes + r * CPU_SLAB * width, i, wide, byte_of(v, factor));
+            }
         }
-    return usable ? magnitude / 127.0f : magnitude < TINIEST ? 0 : magnitude;
 }
 
-static float quantise_row(void *bytes, int64_t distance, bool wide, const void *x, ace_dtype dtype, int64_t k)
+static void quantise_rows(void *bytes, int64_t distance, bool wide, const void *x, int64_t stride, ace_dtype dtype,
+                          int64_t k, int rows, float *scales)
 {
-    if (dtype == ACE_BF16)
-        return wide ? quantise_as(bytes, distance, true, x, ACE_BF16, k)
-                    : quantise_as(bytes, distance, false, x, ACE_BF16, k);
-    return wide ? quantise_as(bytes, distance, true, x, ACE_F32, k)
-                : quantise_as(bytes, distance, false, x, ACE_F32, k);
+    if (dtype == ACE_BF16 && wide)
+        quantise_as(bytes, distance, true, x, stride, ACE_BF16, k, rows, scales);
+    else if (dtype == ACE_BF16)
+        quantise_as(bytes, distance, false, x, stride, ACE_BF16, k, rows, scales);
+    else if (wide)
+        quantise_as(bytes, distance, true, x, stride, ACE_F32, k, rows, scales);
+    else
+        quantise_as(bytes, distance, false, x, stride, ACE_F32, k, rows, scales);
 }
 
 /* Four values a lane: VF_LANES rows become columns. The sums of the columns are added up on the way. */
@@ -187,19 +237,6 @@ __attribute__((flatten)) static void pack_quads(int8_t *panel, int32_t *offset, 
         sums *= CPU_INT8_ZERO;
         memcpy(offset + first, &sums, sizeof sums);
     }
-}
-
-static void rescale_rows(float *y, const int32_t *sums, int64_t rows, const float *row_scale,
-                         const cpu_int8_columns *columns)
-{
-    for (int64_t r = 0; r < rows; r++)
-        for (int i = 0; i < 32; i += VF_LANES) {
-            vi sum, offset;
-            memcpy(&sum, sums + r * 32 + i, sizeof sum);
-            memcpy(&offset, columns->offset + i, sizeof offset);
-            vf scaled = vf_mul(vf_from_int(sum - offset), vf_load_n(columns->scale + i, VF_LANES));
-            vf_store_n(y + r * 32 + i, vf_mul(scaled, vf_set1(row_scale[r])), VF_LANES);
-        }
 }
 
 /* ---- 4 bits: a group of 32 values in each lane ------------------------------------------------------------------- */
@@ -303,5 +340,5 @@ __attribute__((flatten)) static void quantise_groups(uint8_t *planes, const floa
 
 static bool row_is_finite(const float *values, int64_t k)
 {
-    return isfinite(magnitude_of(values, ACE_F32, k));
+    return isfinite(magnitude_of_f32(values, k));
 }

@@ -21,7 +21,38 @@ static inline __attribute__((always_inline)) vf snake(vf x, const float *alpha, 
 #define EPILOGUE_INLINE static inline __attribute__((always_inline))
 
 /* What there is to do. */
-enum { BIAS = 1, SILU = 2, GATE = 4, RESIDUAL = 8, STORE = 16, SNAKE = 32, Y_BF16 = 64, ACT_BF16 = 128 };
+enum { BIAS = 1, SILU = 2, GATE = 4, RESIDUAL = 8, STORE = 16, SNAKE = 32, Y_BF16 = 64, ACT_BF16 = 128, BYTES = 256 };
+
+/* What it begins with: sums of float32 [rows][32], or (BYTES) of int8. */
+typedef struct epilogue_sums {
+    const float *c;
+    cpu_int8_sums bytes;
+} epilogue_sums;
+
+/* The scales of some columns. */
+typedef struct epilogue_columns {
+    vi offset;
+    vf scale;
+} epilogue_columns;
+
+EPILOGUE_INLINE epilogue_columns epilogue_columns_of(const epilogue_sums *s, int64_t i, unsigned parts)
+{
+    epilogue_columns columns = {{0}, vf_set1(0)};
+    if (!(parts & BYTES)) return columns;
+    memcpy(&columns.offset, s->bytes.columns->offset + i, sizeof columns.offset);
+    columns.scale = vf_load_n(s->bytes.columns->scale + i, VF_LANES);
+    return columns;
+}
+
+/* Columns from i on of row m. */
+EPILOGUE_INLINE vf epilogue_load(const epilogue_sums *s, int64_t m, int64_t i, const epilogue_columns *columns,
+                                 unsigned parts)
+{
+    if (!(parts & BYTES)) return vf_load_n(s->c + m * CPU_NR + i, VF_LANES);
+    vi sum;
+    memcpy(&sum, s->bytes.c + m * CPU_NR + i, sizeof sum);
+    return vf_mul(vf_mul(vf_from_int(sum - columns->offset), columns->scale), vf_set1(s->bytes.row_scale[m]));
+}
 
 static unsigned epilogue_parts(const cpu_epilogue *e)
 {
@@ -46,10 +77,8 @@ EPILOGUE_INLINE void epilogue_store(ace_mat m, bool bf16, int64_t row, int64_t c
 }
 
 /* n columns of a vector, from column `col` of the row on. */
-EPILOGUE_INLINE void epilogue_vector(const float *c, int64_t row, int64_t col, int64_t n, const cpu_epilogue *e,
-                                     unsigned parts)
+EPILOGUE_INLINE void epilogue_vector(vf p, int64_t row, int64_t col, int64_t n, const cpu_epilogue *e, unsigned parts)
 {
-    vf p = vf_load_n(c, VF_LANES);
     if (parts & BIAS) p = vf_add(p, vf_load_n(e->bias + col, n));
     if (parts & SILU) p = vf_silu(p);
     if (parts & GATE) p = vf_mul(p, vf_load_n(e->gate + col, n));
@@ -59,36 +88,58 @@ EPILOGUE_INLINE void epilogue_vector(const float *c, int64_t row, int64_t col, i
         epilogue_store(e->act, parts & ACT_BF16, row, col, snake(p, e->alpha + col, e->inv_beta + col, n), n);
 }
 
-/* With constant parts nothing is asked for every vector, and the layers' constants stay in registers. */
-EPILOGUE_INLINE void epilogue_rows(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols,
-                                   const cpu_epilogue *shared, unsigned parts)
+/* `whole`: all columns of the vectors are wanted. */
+EPILOGUE_INLINE void epilogue_columns_rows(const epilogue_sums *sums, int64_t row, int64_t rows, int64_t col,
+                                           int64_t cols, bool whole, const cpu_epilogue *e, unsigned parts)
 {
-    const cpu_epilogue own = *shared, *e = &own; /* which no store can change */
-    if (cols == CPU_NR) {
-        for (int64_t i = 0; i < CPU_NR; i += VF_LANES)
-            for (int64_t m = 0; m < rows; m++)
-                epilogue_vector(c + m * CPU_NR + i, row + m, col + i, VF_LANES, e, parts);
-        return;
+    for (int64_t i = 0; i < cols; i += VF_LANES) {
+        const epilogue_columns columns = epilogue_columns_of(sums, i, parts);
+        for (int64_t m = 0; m < rows; m++)
+            epilogue_vector(epilogue_load(sums, m, i, &columns, parts), row + m, col + i, whole ? VF_LANES : cols - i,
+                            e, parts);
     }
-    for (int64_t m = 0; m < rows; m++, c += CPU_NR)
-        for (int64_t i = 0; i < cols; i += VF_LANES) epilogue_vector(c + i, row + m, col + i, cols - i, e, parts);
 }
 
-static void gated_rows(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
+/* With constant parts nothing is asked for every vector, and the layers' constants stay in registers. */
+EPILOGUE_INLINE void epilogue_rows(const epilogue_sums *sums, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                                   const cpu_epilogue *shared, unsigned parts)
 {
-    for (int64_t m = 0; m < rows; m++, c += CPU_NR)
-        for (int64_t i = 0; i < cols; i += VF_LANES) {
-            vf p = vf_mul(vf_silu(vf_load_n(c + i, VF_LANES)), vf_load_n(c + CPU_NR / 2 + i, VF_LANES));
-            vf_store_as(e->y.data, e->y.dtype, (row + m) * e->y.stride + col + i, p, cols - i);
+    const cpu_epilogue own = *shared; /* which no store can change */
+    const epilogue_sums own_sums = *sums;
+    if (cols == CPU_NR)
+        epilogue_columns_rows(&own_sums, row, rows, col, CPU_NR, true, &own, parts);
+    else
+        epilogue_columns_rows(&own_sums, row, rows, col, cols, false, &own, parts);
+}
+
+EPILOGUE_INLINE void gated_rows(const epilogue_sums *shared_sums, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                                const cpu_epilogue *shared, unsigned parts)
+{
+    const cpu_epilogue own = *shared, *e = &own;
+    const epilogue_sums own_sums = *shared_sums, *sums = &own_sums;
+    for (int64_t i = 0; i < cols; i += VF_LANES) {
+        const epilogue_columns gate = epilogue_columns_of(sums, i, parts);
+        const epilogue_columns up = epilogue_columns_of(sums, CPU_NR / 2 + i, parts);
+        for (int64_t m = 0; m < rows; m++) {
+            vf p = vf_silu(epilogue_load(sums, m, i, &gate, parts));
+            p = vf_mul(p, epilogue_load(sums, m, CPU_NR / 2 + i, &up, parts));
+            epilogue_store(e->y, parts & Y_BF16, row + m, col + i, p, cols - i);
         }
+    }
 }
 
 /* The kinds of epilogue that the models have, each a function of its own, whose constants stay in registers. */
-#define EPILOGUE(name, parts)                                                                                        \
-    static __attribute__((noinline)) void name(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, \
-                                               const cpu_epilogue *e)                                                \
-    {                                                                                                                \
-        epilogue_rows(c, row, rows, col, cols, e, parts);                                                            \
+#define EPILOGUE(name, parts)                                                                                     \
+    static __attribute__((noinline)) void name(const epilogue_sums *sums, int64_t row, int64_t rows, int64_t col, \
+                                               int64_t cols, const cpu_epilogue *e)                               \
+    {                                                                                                             \
+        epilogue_rows(sums, row, rows, col, cols, e, parts);                                                      \
+    }
+#define GATED(name, parts)                                                                                        \
+    static __attribute__((noinline)) void name(const epilogue_sums *sums, int64_t row, int64_t rows, int64_t col, \
+                                               int64_t cols, const cpu_epilogue *e)                               \
+    {                                                                                                             \
+        gated_rows(sums, row, rows, col, cols, e, parts);                                                         \
     }
 
 EPILOGUE(store_f32, STORE)
@@ -101,48 +152,80 @@ EPILOGUE(bias_snake, BIAS | SNAKE | ACT_BF16)
 EPILOGUE(bias_f32_snake, BIAS | STORE | SNAKE | ACT_BF16)
 EPILOGUE(bias_residual_snake, BIAS | RESIDUAL | SNAKE | ACT_BF16)
 EPILOGUE(bias_residual_f32_snake, BIAS | RESIDUAL | STORE | SNAKE | ACT_BF16)
+GATED(gated_f32, STORE)
+GATED(gated_bf16, STORE | Y_BF16)
+EPILOGUE(bytes_store_bf16, BYTES | STORE | Y_BF16)
+EPILOGUE(bytes_residual_f32, BYTES | RESIDUAL | STORE)
+EPILOGUE(bytes_gate_residual_f32, BYTES | GATE | RESIDUAL | STORE)
+GATED(bytes_gated_f32, BYTES | STORE)
+GATED(bytes_gated_bf16, BYTES | STORE | Y_BF16)
 
 /* Others take the last line, more slowly. */
 static void epilogue_tile(const float *c, int64_t row, int64_t rows, int64_t col, int64_t cols, const cpu_epilogue *e)
 {
+    const epilogue_sums sums = {.c = c};
+    unsigned parts = epilogue_parts(e);
     if (e->gated) {
-        gated_rows(c, row, rows, col, cols, e);
+        (parts & Y_BF16 ? gated_bf16 : gated_f32)(&sums, row, rows, col, cols, e);
         return;
     }
-    unsigned parts = epilogue_parts(e);
     switch (parts) {
     case STORE:
-        store_f32(c, row, rows, col, cols, e);
+        store_f32(&sums, row, rows, col, cols, e);
         break;
     case STORE | Y_BF16:
-        store_bf16(c, row, rows, col, cols, e);
+        store_bf16(&sums, row, rows, col, cols, e);
         break;
     case BIAS | STORE:
-        bias_f32(c, row, rows, col, cols, e);
+        bias_f32(&sums, row, rows, col, cols, e);
         break;
     case BIAS | STORE | Y_BF16:
-        bias_bf16(c, row, rows, col, cols, e);
+        bias_bf16(&sums, row, rows, col, cols, e);
         break;
     case RESIDUAL | STORE:
-        residual_f32(c, row, rows, col, cols, e);
+        residual_f32(&sums, row, rows, col, cols, e);
         break;
     case GATE | RESIDUAL | STORE:
-        gate_residual_f32(c, row, rows, col, cols, e);
+        gate_residual_f32(&sums, row, rows, col, cols, e);
         break;
     case BIAS | SNAKE | ACT_BF16:
-        bias_snake(c, row, rows, col, cols, e);
+        bias_snake(&sums, row, rows, col, cols, e);
         break;
     case BIAS | STORE | SNAKE | ACT_BF16:
-        bias_f32_snake(c, row, rows, col, cols, e);
+        bias_f32_snake(&sums, row, rows, col, cols, e);
         break;
     case BIAS | RESIDUAL | SNAKE | ACT_BF16:
-        bias_residual_snake(c, row, rows, col, cols, e);
+        bias_residual_snake(&sums, row, rows, col, cols, e);
         break;
     case BIAS | RESIDUAL | STORE | SNAKE | ACT_BF16:
-        bias_residual_f32_snake(c, row, rows, col, cols, e);
+        bias_residual_f32_snake(&sums, row, rows, col, cols, e);
         break;
     default:
-        epilogue_rows(c, row, rows, col, cols, e, parts);
+        epilogue_rows(&sums, row, rows, col, cols, e, parts);
+    }
+}
+
+static void epilogue_bytes(const cpu_int8_sums *bytes, int64_t row, int64_t rows, int64_t col, int64_t cols,
+                           const cpu_epilogue *e)
+{
+    const epilogue_sums sums = {.bytes = *bytes};
+    unsigned parts = epilogue_parts(e);
+    if (e->gated) {
+        (parts & Y_BF16 ? bytes_gated_bf16 : bytes_gated_f32)(&sums, row, rows, col, cols, e);
+        return;
+    }
+    switch (parts) {
+    case STORE | Y_BF16:
+        bytes_store_bf16(&sums, row, rows, col, cols, e);
+        break;
+    case RESIDUAL | STORE:
+        bytes_residual_f32(&sums, row, rows, col, cols, e);
+        break;
+    case GATE | RESIDUAL | STORE:
+        bytes_gate_residual_f32(&sums, row, rows, col, cols, e);
+        break;
+    default:
+        epilogue_rows(&sums, row, rows, col, cols, e, BYTES | parts);
     }
 }
 
@@ -281,9 +364,9 @@ static float softmax_row(float *s, float *maximum, float *sum)
 }
 
 /* The fields of cpu_kernels that come from this file. */
-#define ROW_KERNELS                                                                                   \
-    .expand = expand_panel, .epilogue = epilogue_tile, .convert = convert_row, .snake = snake_row,    \
-    .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row, .silu = silu_row, \
-    .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row,   \
-    .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add, \
+#define ROW_KERNELS                                                                                                   \
+    .expand = expand_panel, .epilogue = epilogue_tile, .epilogue_int8 = epilogue_bytes, .convert = convert_row,       \
+    .snake = snake_row, .rms_norm = rms_norm_row, .head_norm_rope = head_norm_rope_row, .add = add_row,               \
+    .silu = silu_row, .keys_pack = pack_keys, .values_pack = pack_values, .softmax = softmax_row, .scale = scale_row, \
+    .gemm_pairs = gemm_pairs, .dots = dots_block, .keys_pairs = keys_pairs, .values_add = values_add,                 \
     .quantised = &quantised_kernels

@@ -189,7 +189,7 @@ static bool pack_blocks(packing *p, int64_t stored, char *to, const char *row)
 /* The loop makes bytes that are 128 higher. */
 static bool pack_int8(packing *p, int64_t stored, char *to, float *scale, const float *row)
 {
-    *scale = p->c->quantised->row(to, CPU_SLAB, false, row, ACE_F32, p->l.channels);
+    p->c->quantised->rows(to, CPU_SLAB, false, row, p->l.channels, ACE_F32, p->l.channels, 1, scale);
     if (!isfinite(*scale)) return refuse(p, stored, "has a value that is not finite");
     for (int64_t k = 0; k < p->l.padded; k++) to[k] = (char)(to[k] ^ CPU_INT8_ZERO);
     return true;
