@@ -216,7 +216,7 @@ static void compare_rows_alone(const config *c, ace_device *dev, random_state *r
         operands x = make_operands(dev, r, &s, ROWS, ROWS, range);
         scale_values(dev, &x, values);
         attend_rows(dev, &x, &s, 0, ROWS, ROWS, whole);
-        for (int i = 0; i < (c->capability ? 8 : 25); i++) {
+        for (int i = 0; i < tries(c, 150, 8); i++) {
             int64_t first = mask == ACE_MASK_BAND ? 0 : random_int(r, 0, ROWS - 1);
             int64_t count = random_int(r, 1, i % 3 ? ROWS - first : 1), keys = ROWS;
             if (mask == ACE_MASK_CAUSAL) keys = first + count;

@@ -156,17 +156,20 @@ static void accumulate_values(const attention *at, const attention_share *t, buf
         multiply(at, o + col, width_of(at), s, CPU_KEYS, rows, CPU_KEYS, b->values + col * CPU_KEYS, true);
 }
 
+/* Keys that are masked add 0 to a sum, which turns -0 into 0, if their block is computed at all: here it always is. */
 static void store_outputs(const attention *at, const attention_share *t, void *own)
 {
-    const buffers *b = own;
+    buffers *b = own;
     int64_t d = at->shape->head_dim;
     for (int64_t h = 0; h < t->heads; h++)
         for (int64_t i = 0; i < t->queries; i++) {
             int64_t r = t->base + i * t->heads + h;
+            float *o = b->o + r * width_of(at);
             /* a query that attends to nothing gets zeros */
             float factor = b->sum[r] == 0.0f ? 0.0f : 1.0f / b->sum[r];
-            at->cpu->kernels->scale(attention_element(at->o, t->query + i, (t->head + h) * d), at->o.dtype,
-                                    b->o + r * width_of(at), factor, d);
+            for (int64_t c = 0; c < d; c++) o[c] += 0.0f;
+            at->cpu->kernels->scale(attention_element(at->o, t->query + i, (t->head + h) * d), at->o.dtype, o, factor,
+                                    d);
         }
 }
 
