@@ -97,8 +97,8 @@ static bool take_scratch(lm_session *s, ace_error *error)
     return lm_chooser_open(&s->chooser, s->model, l->items, l->guided, error);
 }
 
-/* On the meter: products with quantised weights take working memory while they run. The pass of most tokens takes most,
- * and whatever is read and written later fits into that, too. */
+/* On the meter: products with quantised weights, and all of old GPUs, take working memory while they run. The pass of
+ * most tokens takes most, and whatever is read and written later fits into that, too. */
 static bool meter_widest_pass(lm_session *s, ace_error *error)
 {
     qwen3_sequence sequences[2 * LM_MAX_ITEMS];

@@ -151,6 +151,7 @@ static float *random_values(uint64_t *r, int64_t count, float low, float high, g
 typedef struct weight {
     gpu_weight w;
     char *data, *scales;
+    int32_t *exponents;
     double *values; /* [n][taps * channels] as they are multiplied; INT8: without the scale */
     int64_t k;
 } weight;
@@ -208,6 +209,45 @@ static void fill_plain(uint64_t *r, weight *w, gpu_type type)
             }
 }
 
+/* To nearest even, as IEEE 754 says. */
+static uint16_t half_bits(double v)
+{
+    unsigned sign = signbit(v) ? 0x8000 : 0;
+    if (isnan(v)) return 0x7e00;
+    if (isinf(v)) return (uint16_t)(sign | 0x7c00);
+    int e = v == 0 || ilogb(v) < -14 ? -14 : ilogb(v);
+    unsigned units = (unsigned)nearbyint(ldexp(fabs(v), 10 - e)); /* 1024 .. 2048 of normal values */
+    unsigned bits = units < 1024 ? units : (unsigned)(e + 15) * 1024 + units - 1024;
+    if (bits > 0x7bff) fail_msg("%g is too much for half", v);
+    return (uint16_t)(sign | bits);
+}
+
+/* What a row needs where it is multiplied as half. */
+static int exponent_of(const double *row, int64_t k)
+{
+    double most = 0;
+    for (int64_t i = 0; i < k; i++) most = isfinite(row[i]) ? fmax(most, fabs(row[i])) : INFINITY;
+    int exponent = most > 0 ? 15 - (isinf(most) ? 128 : ilogb(most)) : 126;
+    return exponent < 126 ? exponent : 126;
+}
+
+/* Gives the rows exponents, and plain ones the values as half, times 2^exponent. */
+static void make_half(weight *w, int64_t rows)
+{
+    w->w.exponents = w->exponents = zeros((size_t)rows * sizeof *w->exponents);
+    if (w->w.form == GPU_PLAIN_BF16) w->w.form = GPU_PLAIN_F16;
+    for (int64_t n = 0; n < w->w.n; n++) {
+        const double *row = w->values + n * w->k;
+        int exponent = w->exponents[place_of(&w->w, n)] = exponent_of(row, w->k);
+        if (w->w.form != GPU_PLAIN_F16) continue;
+        for (int64_t i = 0; i < w->k; i++) {
+            int64_t at = i / w->w.channels * w->w.padded + i % w->w.channels;
+            ((uint16_t *)(void *)(w->data + (size_t)place_of(&w->w, n) * w->w.row_bytes))[at] =
+                half_bits(ldexp(row[i], exponent));
+        }
+    }
+}
+
 static void fill_int8(uint64_t *r, weight *w, int64_t rows)
 {
     w->scales = zeros((size_t)rows * sizeof(float));
@@ -255,9 +295,10 @@ static void fill_blocks(uint64_t *r, weight *w, gpu_type x, int block, int bytes
         }
 }
 
-static weight new_weight(uint64_t *r, gpu_form form, gpu_type x, int64_t n, int64_t channels, int taps, bool gated)
+static weight new_weight(uint64_t *r, gpu_form form, gpu_type x, int64_t n, int64_t channels, int taps, bool gated,
+                         bool half)
 {
-    static const int values[] = {1, 1, 1, 32, 32, 256, 256, 256}, bytes[] = {4, 2, 1, 16, 34, 144, 176, 210};
+    static const int values[] = {1, 1, 1, 1, 32, 32, 256, 256, 256}, bytes[] = {4, 2, 2, 1, 16, 34, 144, 176, 210};
     int block = values[form];
     channels = up(channels, block);
     bool blocks = form >= GPU_Q8_0;
@@ -279,6 +320,7 @@ static weight new_weight(uint64_t *r, gpu_form form, gpu_type x, int64_t n, int6
     else
         fill_blocks(r, &w, x, block, bytes[form]);
     w.w.scales = w.scales;
+    if (half && form != GPU_INT8 && x == GPU_BF16) make_half(&w, rows);
     return w;
 }
 
@@ -286,6 +328,7 @@ static void drop_weight(weight *w)
 {
     free(w->data);
     free(w->scales);
+    free(w->exponents);
     free(w->values);
 }
 
@@ -297,7 +340,7 @@ typedef struct product_case {
     gpu_type type; /* of x */
     int64_t rows, x_rows, channels, n;
     int taps;
-    bool gated;
+    bool gated, half; /* the latter: bfloat16 is multiplied as half */
     int64_t x_first, out_first;
     int stride, dilation, padding;
     unsigned parts; /* of the epilogue */
@@ -316,7 +359,7 @@ typedef struct product_data {
 static product_data new_product(uint64_t *r, product_case c)
 {
     product_data d = {.c = c};
-    d.w = new_weight(r, c.form, c.type, c.n, c.channels, c.taps, c.gated);
+    d.w = new_weight(r, c.form, c.type, c.n, c.channels, c.taps, c.gated, c.half);
     d.c.channels = d.w.w.channels;
     d.cols = c.gated ? c.n / 2 : c.n;
     d.values = random_values(r, c.x_rows * d.c.channels, -1, 1, c.type);
@@ -400,11 +443,12 @@ static double unit_of(double v, gpu_type type)
     return v == 0 ? 0 : 1.01 * ldexp(1, ilogb(v) - (type == GPU_BF16 ? 8 : 24));
 }
 
-/* The sum, and what it may be off by. */
+/* The sum, and what it may be off by. A chain of K terms rounds K times, mostly in both directions. As half, terms are
+ * off by 2^-40 of the greatest of either row (kernels/product_half.cu). */
 static double reference(const product_data *d, int64_t m, int64_t n, double *tolerance)
 {
     const product_case *c = &d->c;
-    double sum = 0, magnitude = 0;
+    double sum = 0, magnitude = 0, most_x = 0, most_w = 0;
     float scale = 1, inverse = 1;
     if (c->form == GPU_INT8) {
         float most = 0;
@@ -420,9 +464,12 @@ static double reference(const product_data *d, int64_t m, int64_t n, double *tol
             double p = d->w.values[n * d->w.k + tap * c->channels + i] * (c->form == GPU_INT8 ? rintf(scaled) : x);
             sum += p;
             magnitude += fabs(p);
+            most_x = fmax(most_x, fabs((double)x));
+            most_w = fmax(most_w, fabs(d->w.values[n * d->w.k + tap * c->channels + i]));
         }
     }
-    *tolerance = 0x1p-24 * (8 + 2 * sqrt((double)d->w.k)) * magnitude + 1e-30;
+    *tolerance = 0x1p-24 * (8 + 2 * sqrt((double)d->w.k)) * magnitude + 0x1p-149;
+    if (d->w.exponents) *tolerance += 2.001 * 0x1p-40 * (double)d->w.k * most_x * most_w;
     if (c->form != GPU_INT8) return sum;
     sum *= (double)scale * ((const float *)(const void *)d->w.scales)[place_of(&d->w.w, n)];
     *tolerance = 3 * 0x1p-24 * fabs(sum);
@@ -496,6 +543,7 @@ static void check_same(const char *what, const float *a, const float *b, int64_t
 /* By the kernel that is chosen, against the definition; by all others, and some rows alone, against that. */
 static void check_product(const machine *machine, uint64_t *r, product_case c)
 {
+    c.half = machine->capability < 80;
     product_data d = new_product(r, c);
     run(machine, &d, 0, c.rows, -1);
     check_all(&d);
@@ -539,7 +587,8 @@ static void all_forms(const machine *m, uint64_t *r, void (*check)(const machine
 {
     for (int form = GPU_PLAIN_F32; form <= GPU_Q6_K; form++)
         for (int type = GPU_F32; type <= GPU_BF16; type++)
-            if ((form != GPU_PLAIN_F32 || type == GPU_F32) && (form != GPU_PLAIN_BF16 || type == GPU_BF16))
+            if ((form != GPU_PLAIN_F32 || type == GPU_F32) && (form != GPU_PLAIN_BF16 || type == GPU_BF16) &&
+                form != GPU_PLAIN_F16)
                 check(m, r, (gpu_form)form, (gpu_type)type);
 }
 
@@ -654,11 +703,88 @@ static void hostile_rows(void **state)
     }
 }
 
+/* The extremes of bfloat16 as half: what each row of x and of w is made of. */
+static const float extremes[][2] = {
+    /* greatest, and the rest; the last ones are no numbers */
+    {1, 1},
+    {0, 0},
+    {1e-30f, 1e-30f},
+    {1e30f, 1e30f},
+    {3e38f, 1},
+    {1, 0x1p-32f},
+    {1, 0x1p-38f},
+    {1e30f, 1e-8f},
+    {0x1p-133f, 0},
+    {0x1p-127f, 0x1p-133f},
+    {0x1p-112f, 0x1p-120f},
+    {INFINITY, 1},
+    {-INFINITY, 0},
+    {NAN, 1},
+};
+enum { EXTREMES = sizeof extremes / sizeof *extremes };
+
+/* One value is the greatest, a third are zeros, and the rest is what it is to be, with random signs. */
+static void fill_extreme(uint64_t *r, float *row, int64_t k, const float what[2])
+{
+    for (int64_t i = 0; i < k; i++)
+        row[i] = stored(what[1] * random_float(r, 0.5f, 1) * (float)random_int(r, -1, 1), GPU_BF16);
+    row[random_int(r, 0, k - 1)] = stored(what[0], GPU_BF16);
+}
+
+static bool is_finite(const double *row, int64_t k)
+{
+    for (int64_t i = 0; i < k; i++)
+        if (!isfinite(row[i])) return false;
+    return true;
+}
+
+static void check_extreme(const product_data *d, int64_t m, int64_t n)
+{
+    double row[200], tolerance, got = get(&d->y.mat, m, n);
+    for (int64_t i = 0; i < d->w.k; i++) row[i] = d->values[m * d->w.k + i];
+    if (!is_finite(row, d->w.k) || !is_finite(d->w.values + n * d->w.k, d->w.k)) {
+        if (isfinite(got)) fail_msg("row %d, column %d is finite: %g", (int)m, (int)n, got);
+        return;
+    }
+    double want = reference(d, m, n, &tolerance);
+    if (fabs(want) - tolerance > (double)0x1.fffffep127f)
+        assert_true(isinf(got) && signbit(got) == signbit(want));
+    else if (fabs(want) + tolerance < (double)0x1.fffffep127f)
+        check_close("y", m, n, (float)got, want, tolerance + unit_of(want, GPU_F32));
+}
+
+static void extreme_rows(void **state)
+{
+    enum { K = 200, ALIKE = 3 };
+    (void)state;
+    machine m = open_machine(75, GPU_EMULATED_SHUFFLED);
+    uint64_t r = 6;
+    product_case c = linear_case(GPU_PLAIN_BF16, GPU_BF16, EXTREMES * ALIKE, K, EXTREMES * ALIKE, 0);
+    c.half = true;
+    product_data d = new_product(&r, c);
+    for (int64_t i = 0; i < EXTREMES * ALIKE; i++) {
+        float w[K];
+        fill_extreme(&r, d.values + i * K, K, extremes[i % EXTREMES]);
+        fill_extreme(&r, w, K, extremes[i % EXTREMES]);
+        for (int64_t k = 0; k < K; k++) {
+            put(&d.x.mat, i, k, d.values[i * K + k]);
+            d.w.values[i * K + k] = w[k];
+        }
+    }
+    free(d.w.exponents);
+    make_half(&d.w, c.n);
+    for (int kernel = 0; run(&m, &d, 0, c.rows, kernel); kernel++)
+        for (int64_t row = 0; row < c.rows; row++)
+            for (int64_t n = 0; n < c.n; n++) check_extreme(&d, row, n);
+    drop_product(&d);
+    close_machine(&m);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(linear_layers), cmocka_unit_test(epilogues),    cmocka_unit_test(gated),
-        cmocka_unit_test(convolutions),  cmocka_unit_test(hostile_rows),
+        cmocka_unit_test(extreme_rows), cmocka_unit_test(linear_layers), cmocka_unit_test(epilogues),
+        cmocka_unit_test(gated),        cmocka_unit_test(convolutions),  cmocka_unit_test(hostile_rows),
     };
     return cmocka_run_group_tests_name("device/cuda_products", tests, NULL, NULL);
 }

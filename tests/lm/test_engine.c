@@ -27,7 +27,8 @@ static lm_session *open_session(const tiny_lm *lm, const lm_session_limits *limi
     ace_device_reset_peak(lm->dev);
     lm_session *session = lm_session_open(&lm->model, limits, &error);
     if (!session) fail_msg("%s", error.message);
-    assert_int_equal(ace_device_get_stats(lm->dev).scratch_peak, peak);
+    /* what products take while they run is planned, too */
+    assert_true(ace_device_get_stats(lm->dev).scratch_peak <= peak);
     return session;
 }
 

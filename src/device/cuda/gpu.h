@@ -18,7 +18,7 @@ extern "C" {
 #endif
 
 enum {
-    GPU_ABI = 4,                  /* raised with every change of this file: a plug-in of another number is refused */
+    GPU_ABI = 5,                  /* raised with every change of this file: a plug-in of another number is refused */
     GPU_IDS = 512,                /* numbers that embed() and logits() take in one call */
     GPU_K_TILE = 64,              /* channels of a tap of a weight are filled up with zeros to a multiple of this */
     GPU_SAMPLE_ROWS = 16,         /* rows that sample() takes in one call */
@@ -54,6 +54,7 @@ typedef struct gpu_mat {
 typedef enum gpu_form {
     GPU_PLAIN_F32,  /* float */
     GPU_PLAIN_BF16, /* bfloat16 */
+    GPU_PLAIN_F16,  /* half, with an exponent for each row of W: bfloat16 of GPUs before capability 8.0 */
     GPU_INT8,       /* int8_t, with a float scale for each row of W */
     GPU_INT4,       /* 32 values in 16 bytes (value 2i in the low half of byte i, each 8 higher), with a bfloat16
                        scale for each 32 */
@@ -69,6 +70,9 @@ typedef enum gpu_form {
 typedef struct gpu_weight {
     const void *data;
     const void *scales; /* INT8: float[rows]; INT4: bfloat16[rows][padded / 32]; else NULL */
+    /* [rows]; due where x is BF16 on a GPU before capability 8.0, but for INT8. Row n is multiplied as half, times
+     * 2^exponents[n], as which PLAIN_F16 is stored; its greatest value must then be less than 2^16. In [-113, 126]. */
+    const int32_t *exponents;
     size_t row_bytes;
     int64_t n, channels, padded;
     int taps;

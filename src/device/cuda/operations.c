@@ -46,6 +46,7 @@ static void put_weight(gpu_weight *to, ace_device *dev, const ace_weight *w)
     gpu_weight from = cuda_weight_of(dev, &w->desc, use(dev, w));
     to->data = from.data;
     to->scales = from.scales;
+    to->exponents = from.exponents;
     to->row_bytes = from.row_bytes;
     to->n = from.n;
     to->channels = from.channels;

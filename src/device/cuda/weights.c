@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "base/memory.h"
 #include "device/cpu/cpu.h"
+#include "device/cuda/half.h"
 #include "device/cuda/state.h"
 
 #include <math.h>
@@ -28,7 +29,7 @@ enum {
 typedef struct layout {
     int64_t rows, channels, padded;
     int taps;
-    size_t row_bytes, scale_bytes, element;
+    size_t row_bytes, scale_bytes, exponent_bytes, element;
     gpu_form form;
     bool gated;
 } layout;
@@ -51,6 +52,12 @@ static gpu_form form_of(const ace_weight_desc *d, ace_dtype dtype)
     }
 }
 
+/* Whether products with the weight are of half, with an exponent for each row. */
+static bool is_half(const ace_device *dev, gpu_form form)
+{
+    return cuda_of(dev)->properties.capability[0] < 8 && dev->act == ACE_BF16 && form != GPU_INT8;
+}
+
 static layout layout_of(const ace_device *dev, const ace_weight_desc *d)
 {
     ace_dtype dtype = ace_weight_stored_dtype(dev, d);
@@ -60,6 +67,10 @@ static layout layout_of(const ace_device *dev, const ace_weight_desc *d)
         l.channels = l.padded = d->k;
         l.row_bytes = (size_t)d->k * l.element;
         return l;
+    }
+    if (is_half(dev, l.form)) {
+        l.exponent_bytes = sizeof(int32_t);
+        if (l.form == GPU_PLAIN_BF16) l.form = GPU_PLAIN_F16;
     }
     l.gated = d->kind == ACE_WEIGHT_GATED;
     if (l.gated) l.rows = (int64_t)cuda_up((size_t)d->n / 2, TURN) * 2;
@@ -76,6 +87,7 @@ static layout layout_of(const ace_device *dev, const ace_weight_desc *d)
         break;
     case GPU_PLAIN_F32:
     case GPU_PLAIN_BF16:
+    case GPU_PLAIN_F16:
         l.row_bytes = (size_t)(l.taps * l.padded) * l.element;
         break;
     default: /* blocks */
@@ -84,17 +96,26 @@ static layout layout_of(const ace_device *dev, const ace_weight_desc *d)
     return l;
 }
 
+/* Bytes of a row, all that belongs to it included. */
+static size_t bytes_of_stored_row(const layout *l)
+{
+    return l->row_bytes + l->scale_bytes + l->exponent_bytes;
+}
+
 size_t cuda_weight_bytes(const ace_device *dev, const ace_weight_desc *desc)
 {
     layout l = layout_of(dev, desc);
-    return cuda_up((size_t)l.rows * (l.row_bytes + l.scale_bytes), HEAP_ALIGN);
+    return cuda_up((size_t)l.rows * bytes_of_stored_row(&l), HEAP_ALIGN);
 }
 
 gpu_weight cuda_weight_of(const ace_device *dev, const ace_weight_desc *desc, const void *data)
 {
     layout l = layout_of(dev, desc);
+    const char *scales = data ? (const char *)data + (size_t)l.rows * l.row_bytes : NULL;
+    const void *exponents = data ? scales + (size_t)l.rows * l.scale_bytes : NULL;
     return (gpu_weight){.data = data,
-                        .scales = data && l.scale_bytes ? (const char *)data + (size_t)l.rows * l.row_bytes : NULL,
+                        .scales = l.scale_bytes ? scales : NULL,
+                        .exponents = l.exponent_bytes ? exponents : NULL,
                         .row_bytes = l.row_bytes,
                         .n = desc->n,
                         .channels = l.channels,
@@ -115,6 +136,7 @@ typedef struct packing {
     /* the piece that is made: rows [first, first + count) as they are stored */
     int64_t first, count, per_task;
     char *values, *scales; /* in the slot */
+    int32_t *exponents;
     atomic_bool failed;
     pthread_mutex_t lock; /* of the error */
     ace_error error;
@@ -176,6 +198,17 @@ static void pack_plain(const layout *l, char *to, const char *row)
     }
 }
 
+static int32_t pack_half(const layout *l, char *to, const char *row)
+{
+    int32_t exponent = half_exponent((const uint16_t *)(const void *)row, l->taps * l->channels);
+    size_t bytes = (size_t)l->channels * l->element, padded = (size_t)l->padded * l->element;
+    for (int tap = 0; tap < l->taps; tap++, row += bytes, to += padded) {
+        half_row((uint16_t *)(void *)to, (const uint16_t *)(const void *)row, l->channels, exponent);
+        memset(to + bytes, 0, padded - bytes);
+    }
+    return exponent;
+}
+
 /* `stored`, here and below: the number of the first row as they are stored. */
 static bool pack_blocks(packing *p, int64_t stored, char *to, const char *row)
 {
@@ -231,8 +264,18 @@ static size_t workspace_bytes(const packing *p)
     return cuda_up(bytes_of_rows(p, UNIT, read_as(p)), 64) + cuda_up(planes, 64);
 }
 
+/* The exponents of rows that are not half before they are expanded. */
+static void pack_exponents(const packing *p, int32_t *to, const char *values, const char *scales, int64_t count)
+{
+    const layout *l = &p->l;
+    int64_t groups = (int64_t)(l->scale_bytes / sizeof(uint16_t)), blocks = l->channels / ace_dtype_block(p->w->dtype);
+    for (int64_t r = 0; r < count; r++, values += l->row_bytes, scales += l->scale_bytes)
+        to[r] = l->form == GPU_INT4 ? half_exponent_of_int4((const uint16_t *)(const void *)scales, groups)
+                                    : half_exponent_of_blocks(p->w->dtype, (const uint8_t *)values, l->taps * blocks);
+}
+
 /* `count` rows from number `at` of the piece on. */
-static bool pack_unit(packing *p, int64_t at, int64_t count, int worker)
+static bool pack_rows(packing *p, int64_t at, int64_t count, int worker)
 {
     const layout *l = &p->l;
     ace_dtype dtype = read_as(p);
@@ -246,12 +289,24 @@ static bool pack_unit(packing *p, int64_t at, int64_t count, int worker)
     for (int64_t r = 0; r < count; r++, rows += bytes, to += l->row_bytes, scales += l->scale_bytes) {
         if (l->form == GPU_PLAIN_F32 || l->form == GPU_PLAIN_BF16)
             pack_plain(l, to, rows);
+        else if (l->form == GPU_PLAIN_F16)
+            p->exponents[at + r] = pack_half(l, to, rows);
         else if (l->form != GPU_INT8 && !pack_blocks(p, p->first + at + r, to, rows))
             return false;
         else if (l->form == GPU_INT8 &&
                  !pack_int8(p, p->first + at + r, to, (float *)(void *)scales, (const float *)(const void *)rows))
             return false;
     }
+    return true;
+}
+
+static bool pack_unit(packing *p, int64_t at, int64_t count, int worker)
+{
+    const layout *l = &p->l;
+    if (!pack_rows(p, at, count, worker)) return false;
+    if (l->exponent_bytes && l->form != GPU_PLAIN_F16)
+        pack_exponents(p, p->exponents + at, p->values + (size_t)at * l->row_bytes,
+                       p->scales + (size_t)at * l->scale_bytes, count);
     return true;
 }
 
@@ -294,24 +349,29 @@ static bool load_piece(ace_device *dev, packing *p)
     const layout *l = &p->l;
     cuda_backend *c = p->c;
     size_t values = (size_t)p->count * l->row_bytes, scales = (size_t)p->count * l->scale_bytes;
-    p->values = cuda_stage(dev, &c->loading, cuda_up(values, 64) + scales);
+    size_t exponents = (size_t)p->count * l->exponent_bytes;
+    p->values = cuda_stage(dev, &c->loading, cuda_up(values, 64) + scales + exponents);
     if (!p->values) return false;
     p->scales = p->values + cuda_up(values, 64);
+    p->exponents = (int32_t *)(void *)(p->scales + scales);
     ace_pool_run(c->pool, (p->count + p->per_task - 1) / p->per_task, pack_task, p, dev->stop);
     if (dev->stop && atomic_load_explicit(dev->stop, memory_order_relaxed))
         return ace_fail(&dev->failure, ACE_CANCELLED, "stopped");
     if (atomic_load(&p->failed)) return false;
     char *to = (char *)p->w->data + (size_t)p->first * l->row_bytes;
     char *scales_to = (char *)p->w->data + (size_t)l->rows * l->row_bytes + (size_t)p->first * l->scale_bytes;
+    char *exponents_to =
+        (char *)p->w->data + (size_t)l->rows * (l->row_bytes + l->scale_bytes) + (size_t)p->first * l->exponent_bytes;
     c->arriving = true;
     int error = c->gpu->copy_in(c->copy, to, p->values, values);
     if (!error && scales > 0) error = c->gpu->copy_in(c->copy, scales_to, p->scales, scales);
+    if (!error && exponents > 0) error = c->gpu->copy_in(c->copy, exponents_to, p->exponents, exponents);
     return cuda_check(dev, error, "while a weight was copied to it");
 }
 
 static bool load_pieces(ace_device *dev, packing *p)
 {
-    size_t row = p->l.row_bytes + p->l.scale_bytes;
+    size_t row = bytes_of_stored_row(&p->l);
     int64_t most = (int64_t)((p->c->loading.bytes - 64) / row), unit = is_direct(&p->l) ? 1 : UNIT;
     most -= most % unit;
     p->per_task = (int64_t)((TASK_BYTES / row + unit) / unit) * unit;
@@ -325,8 +385,7 @@ static bool load_pieces(ace_device *dev, packing *p)
 static bool is_too_wide(const packing *p)
 {
     bool int8 = p->l.form == GPU_INT8;
-    return (p->l.row_bytes + p->l.scale_bytes) * UNIT + 64 > p->c->loading.bytes ||
-           (int8 && p->w->desc.k > CPU_INT8_MOST_K);
+    return bytes_of_stored_row(&p->l) * UNIT + 64 > p->c->loading.bytes || (int8 && p->w->desc.k > CPU_INT8_MOST_K);
 }
 
 bool cuda_weight_pack(ace_device *dev, ace_weight *w, ace_row_reader reader, void *context, ace_error *error)

@@ -344,10 +344,11 @@ float half_of(uint32_t pair, int half)
     return gpu_half_to_float(static_cast<uint16_t>(half ? pair >> 16 : pair));
 }
 
-/* m16n8k16 and m16n8k8: register i of a holds row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next; of b rows
+/* m16n8k16, and m16n8k8 twice: register i of a holds row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next; of b rows
  * 2 t + 8 i and the next, column g. */
-template <int K> void multiply_16(lane *lanes, float (*value)(uint32_t, int))
+void multiply_16(lane *lanes, float (*value)(uint32_t, int))
 {
+    const int K = 16;
     float a[16][K], b[K][8];
     for (int i = 0; i < WARP; i++) {
         const uint32_t *from_a = static_cast<const uint32_t *>(lanes[i].with.a);
@@ -395,10 +396,10 @@ void perform(act what, lane *lanes)
         load_matrices(lanes, what == LOAD_TRANSPOSED);
         break;
     case MMA_BF16:
-        multiply_16<16>(lanes, bf16_of);
+        multiply_16(lanes, bf16_of);
         break;
     case MMA_F16:
-        multiply_16<8>(lanes, half_of);
+        multiply_16(lanes, half_of);
         break;
     case MMA_S8:
         multiply_s8(lanes);
@@ -609,14 +610,14 @@ void gpu_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], int line
     mma(MMA_BF16, 80, d, a, b, line);
 }
 
-void gpu_mma_f16(float d[4], const uint32_t a[2], const uint32_t b[1], int line)
+void gpu_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], int line)
 {
     mma(MMA_F16, 75, d, a, b, line);
 }
 
 void gpu_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], int line)
 {
-    mma(MMA_S8, 80, d, a, b, line);
+    mma(MMA_S8, 75, d, a, b, line);
 }
 
 float gpu_half_to_float(uint16_t bits)

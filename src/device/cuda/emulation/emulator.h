@@ -233,7 +233,7 @@ template <int N> static inline void gpu_copy_wait()
 void gpu_load_matrix_x4(uint32_t r[4], const void *shared_row, EMULATOR_LINE);
 void gpu_load_matrix_x4_transposed(uint32_t r[4], const void *shared_row, EMULATOR_LINE);
 void gpu_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2], EMULATOR_LINE);
-void gpu_mma_f16(float d[4], const uint32_t a[2], const uint32_t b[1], EMULATOR_LINE);
+void gpu_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2], EMULATOR_LINE);
 void gpu_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2], EMULATOR_LINE);
 
 /* ---- words of one thread ---------------------------------------------------------------------------------------- */
@@ -271,10 +271,9 @@ static inline uint32_t gpu_pack_bf16(float low, float high)
     return static_cast<uint32_t>(gpu_float_to_bf16(high)) << 16 | gpu_float_to_bf16(low);
 }
 
-static inline int gpu_dot4(int a, int b, int c)
+static inline uint32_t gpu_pack_half(float low, float high)
 {
-    for (int i = 0; i < 32; i += 8) c += static_cast<int8_t>(a >> i) * static_cast<int8_t>(b >> i);
-    return c;
+    return static_cast<uint32_t>(gpu_float_to_half(high)) << 16 | gpu_float_to_half(low);
 }
 
 #endif

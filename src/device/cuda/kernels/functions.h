@@ -5,7 +5,7 @@
 #ifndef ACE_DEVICE_CUDA_KERNELS_FUNCTIONS_H
 #define ACE_DEVICE_CUDA_KERNELS_FUNCTIONS_H
 
-/* a * 2^n for n in [-160, 150], in two factors, so that infinity comes out. */
+/* a * 2^n for n in [-252, 254], in two factors, so that infinity comes out. */
 GPU_DEVICE float gpu_scale2(float a, int n)
 {
     int half = n >> 1;

@@ -110,6 +110,12 @@ GPU_DEVICE float gpu_fma(float a, float b, float c)
     return __fmaf_rn(a, b, c);
 }
 
+/* Two as half in a register of a fragment, rounded to nearest even; NaN becomes 0x7fff. */
+GPU_DEVICE uint32_t gpu_pack_half(float low, float high)
+{
+    return (uint32_t)__half_as_ushort(__float2half_rn(high)) << 16 | __half_as_ushort(__float2half_rn(low));
+}
+
 GPU_DEVICE float gpu_half_to_float(uint16_t bits)
 {
     return __half2float(__ushort_as_half(bits));
@@ -219,19 +225,23 @@ GPU_DEVICE void gpu_mma_bf16(float d[4], const uint32_t a[4], const uint32_t b[2
 #endif
 }
 
-/* d[16][8] += a[16][8] b[8][8], half; mma.m16n8k8:
- *   a[0] = A[g][2t..]  a[1] = A[g+8][2t..]  b[0] = B[2t..][g]; d as above. */
-GPU_DEVICE void gpu_mma_f16(float d[4], const uint32_t a[2], const uint32_t b[1])
+/* The same of half, as every capability from 7.5 on has it: mma.m16n8k8 for columns 0 .. 7 of a, with
+ *   a[0] = A[g][2t..]  a[1] = A[g+8][2t..]  b[0] = B[2t..][g],
+ * and then for columns 8 .. 15, so that the fragments lie as above. */
+GPU_DEVICE void gpu_mma_f16(float d[4], const uint32_t a[4], const uint32_t b[2])
 {
-    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, "
-                 "%3};\n"
-                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-                 : "r"(a[0]), "r"(a[1]), "r"(b[0]));
+#pragma unroll
+    for (int half = 0; half < 2; half++)
+        asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5}, {%6}, {%0, %1, %2, "
+                     "%3};\n"
+                     : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+                     : "r"(a[2 * half]), "r"(a[2 * half + 1]), "r"(b[half]));
 }
 
 /* d[16][8] += a[16][32] b[32][8], int8 with exact int32 sums; mma.m16n8k32, lowest byte first:
  *   a[0] = A[g][4t..]  a[1] = A[g+8][4t..]  a[2] = A[g][4t+16..]  a[3] = A[g+8][4t+16..]
- *   b[0] = B[4t..][g]  b[1] = B[4t+16..][g]; d as above. Needs capability 8.0. */
+ *   b[0] = B[4t..][g]  b[1] = B[4t+16..][g]; d as above. Before capability 8.0 each register of a is multiplied by
+ * itself: of mma.m8n8k16 it is A[g][4t..], b is B[4t..][g], and d D[g][2t..]. */
 GPU_DEVICE void gpu_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
 {
 #if GPU_ARCH >= 800
@@ -240,7 +250,11 @@ GPU_DEVICE void gpu_mma_s8(int32_t d[4], const uint32_t a[4], const uint32_t b[2
                  : "+r"(d[0]), "+r"(d[1]), "+r"(d[2]), "+r"(d[3])
                  : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 #else
-    __trap();
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        asm volatile("mma.sync.aligned.m8n8k16.row.col.s32.s8.s8.s32 {%0, %1}, {%2}, {%3}, {%0, %1};\n"
+                     : "+r"(d[i % 2 * 2]), "+r"(d[i % 2 * 2 + 1])
+                     : "r"(a[i]), "r"(b[i / 2]));
 #endif
 }
 
@@ -256,12 +270,6 @@ GPU_DEVICE uint32_t gpu_pack_bf16(float low, float high)
 #else
     return (uint32_t)gpu_float_to_bf16(high) << 16 | gpu_float_to_bf16(low);
 #endif
-}
-
-/* c + the sum of the four products of the signed bytes of a and b */
-GPU_DEVICE int gpu_dot4(int a, int b, int c)
-{
-    return __dp4a(a, b, c);
 }
 
 #else

@@ -5,8 +5,8 @@
 #include "device/cuda/kernels/table.h"
 
 enum {
-    MISUSE = 1,         /* cudaErrorInvalidValue */
-    MATRICES_SINCE = 80 /* capability from which on there are matrix instructions of all types */
+    MISUSE = 1,     /* cudaErrorInvalidValue */
+    BF16_SINCE = 80 /* capability from which on there are matrix instructions of bfloat16, and asynchronous copies */
 };
 
 static int64_t divide_up(int64_t a, int64_t b)
@@ -45,6 +45,7 @@ static product_task describe(const gpu_product *p)
     t.w_rows = (int)(w->gated ? divide_up(w->n / 2, 8) * 16 : w->n);
     t.w_pitch = (int64_t)w->row_bytes;
     t.scales = w->scales;
+    t.w_exponents = w->exponents;
     t.segments = (int)divide_up((int64_t)t.taps * t.padded * element, SEGMENT);
     t.cols = (int)(w->gated ? w->n / 2 : w->n);
     t.gated = w->gated;
@@ -70,12 +71,24 @@ static bool fits(const gpu_product *p)
            p->w.taps * p->w.padded <= most / 4;
 }
 
+static bool is_half(const gpu_weight *w, gpu_type x, int capability)
+{
+    return capability < BF16_SINCE && x == GPU_BF16 && w->form != GPU_INT8;
+}
+
 static product_family family_of(const gpu_product *p, int capability)
 {
-    bool matrices = capability >= MATRICES_SINCE;
-    if (p->w.form == GPU_INT8) return matrices ? product_int8() : product_int8_without_matrices();
+    if (p->w.form == GPU_INT8) return capability >= BF16_SINCE ? product_int8() : product_int8_held();
     if (p->x.type == GPU_F32) return product_f32(p->w.form);
-    return matrices ? product_bf16(p->w.form) : product_bf16_without_matrices(p->w.form);
+    return is_half(&p->w, p->x.type, capability) ? product_half(p->w.form) : product_bf16(p->w.form);
+}
+
+/* What x must become before it is multiplied. */
+static int prepare(gpu_stream *stream, const gpu_product *p, int capability, product_task *t)
+{
+    if (p->w.form == GPU_INT8) return product_int8_quantise(stream, p, t);
+    if (!is_half(&p->w, p->x.type, capability)) return 0;
+    return p->w.exponents ? product_half_scale(stream, p, t) : (int)MISUSE;
 }
 
 /* What part of its arithmetic is of use, times how full the last round of blocks leaves the multiprocessors. */
@@ -104,14 +117,13 @@ extern "C" int gpu_kernel_product_with(gpu_stream *stream, const gpu_product *p,
     if (!fits(p)) return MISUSE;
     const gpu_properties *device = gpu_stream_properties(stream);
     product_task t = describe(p);
-    product_family family = family_of(p, gpu_stream_capability(stream));
+    int capability = gpu_stream_capability(stream);
+    product_family family = family_of(p, capability);
     if (kernel >= family.count) return MISUSE;
     const product_kernel *k = kernel < 0 ? choose(family, &t, device) : &family.kernels[kernel];
     if (!k || k->shared_bytes > device->shared_bytes) return MISUSE;
-    if (p->w.form == GPU_INT8) {
-        int error = product_int8_quantise(stream, p, &t);
-        if (error) return error;
-    }
+    int error = prepare(stream, p, capability, &t);
+    if (error) return error;
     t.x_step = k->threads / CHUNKS * t.stride * t.x_pitch;
     t.w_step = k->threads / CHUNKS * t.w_pitch;
     t.row_tiles = (unsigned)divide_up(t.rows, k->rows);
@@ -124,7 +136,8 @@ extern "C" int gpu_kernel_product(gpu_stream *s, const gpu_product *p)
     return gpu_kernel_product_with(s, p, -1);
 }
 
-extern "C" size_t gpu_kernel_product_room(const gpu_weight *w, gpu_type, const int *, int64_t rows)
+extern "C" size_t gpu_kernel_product_room(const gpu_weight *w, gpu_type x, const int *capability, int64_t rows)
 {
-    return w->form == GPU_INT8 ? product_int8_room(w, rows) : 0;
+    if (w->form == GPU_INT8) return product_int8_room(w, rows);
+    return is_half(w, x, capability[0] * 10 + capability[1]) ? product_half_room(rows) : 0;
 }

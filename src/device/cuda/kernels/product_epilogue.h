@@ -54,44 +54,86 @@ GPU_DEVICE void add_residual(float v[4], const product_mat &m, int row, int col,
         if (i < count) v[i] += from[i];
 }
 
-/* Four sums as they lie in shared memory. With scales they are integers: sum * column scale * row scale, as the CPU
- * multiplies. */
-template <bool INTEGER>
-GPU_DEVICE void load_sums(float v[4], const char *sums, const float col_scale[4], float row_scale)
-{
-    if (INTEGER) {
-        int4 s = load_as<int4>(sums);
-        v[0] = (float)s.x * col_scale[0] * row_scale;
-        v[1] = (float)s.y * col_scale[1] * row_scale;
-        v[2] = (float)s.z * col_scale[2] * row_scale;
-        v[3] = (float)s.w * col_scale[3] * row_scale;
-    } else {
-        float4 s = load_as<float4>(sums);
-        v[0] = s.x, v[1] = s.y, v[2] = s.z, v[3] = s.w;
+/* ---- what sums are to be multiplied with, of a row of x and one of w -----------------------------------------------
+ */
+
+struct unscaled {
+    typedef int scale;
+    static __device__ __forceinline__ int of_row(const product_task &, int) { return 0; }
+    static __device__ __forceinline__ int of_col(const product_task &, int) { return 0; }
+    static __device__ __forceinline__ float apply(uint32_t sum, int, int) { return gpu_float_of(sum); }
+};
+
+/* Integers: sum * column scale * row scale, as the CPU multiplies. */
+struct by_factors {
+    typedef float scale;
+    static __device__ __forceinline__ float of_row(const product_task &t, int row) { return t.x_scales[row]; }
+    static __device__ __forceinline__ float of_col(const product_task &t, int col)
+    {
+        return ((const float *)t.scales)[col];
     }
+    static __device__ __forceinline__ float apply(uint32_t sum, float row, float col)
+    {
+        return (float)(int32_t)sum * col * row;
+    }
+};
+
+/* Both were multiplied by powers of two. The sum is at least 2^-48 if it is not zero, and less than 2^63: so it rounds
+ * once at most, where the result is subnormal. */
+struct by_exponents {
+    typedef int scale;
+    static __device__ __forceinline__ int of_row(const product_task &t, int row) { return t.x_exponents[row]; }
+    static __device__ __forceinline__ int of_col(const product_task &t, int col) { return t.w_exponents[col]; }
+    static __device__ __forceinline__ float apply(uint32_t sum, int row, int col)
+    {
+        return gpu_scale2(gpu_float_of(sum), -(row + col));
+    }
+};
+
+/* Of `count` columns. */
+template <class SCALES>
+GPU_DEVICE void load_scales(typename SCALES::scale v[4], const product_task &t, int col, int count)
+{
+#pragma unroll
+    for (int i = 0; i < 4; i++) v[i] = i < count ? SCALES::of_col(t, col + i) : 0;
 }
+
+/* Four sums as they lie in shared memory. */
+template <class SCALES>
+GPU_DEVICE void load_sums(float v[4], const char *sums, typename SCALES::scale row, const typename SCALES::scale col[4])
+{
+    uint4 s = load_as<uint4>(sums);
+    v[0] = SCALES::apply(s.x, row, col[0]);
+    v[1] = SCALES::apply(s.y, row, col[1]);
+    v[2] = SCALES::apply(s.z, row, col[2]);
+    v[3] = SCALES::apply(s.w, row, col[3]);
+}
+
+/* ---- the epilogue --------------------------------------------------------------------------------------------------
+ */
 
 /* sums: [ROWS][COLS + SUMS_PAD] words in shared memory, of the tile that begins with output row `row` and row
  * `first` of w. */
-template <int ROWS, int COLS, int THREADS, bool INTEGER>
+template <int ROWS, int COLS, int THREADS, class SCALES>
 GPU_DEVICE void finish_plain(const product_task &t, const char *sums, int row, int first)
 {
     const int across = COLS / 4;
     int c = (int)threadIdx.x % across * 4;
     int col = first + c, count = gpu_min(4, t.cols - col);
     if (count <= 0) return;
-    float bias[4], gate[4], alpha[4], inv_beta[4], scale[4];
+    float bias[4], gate[4], alpha[4], inv_beta[4];
+    typename SCALES::scale scales[4];
     load_constants(bias, t.bias, col, count);
     load_constants(gate, t.gate, col, count);
     load_constants(alpha, t.alpha, col, count);
     load_constants(inv_beta, t.inv_beta, col, count);
-    if (INTEGER) load_constants(scale, (const float *)t.scales, col, count);
+    load_scales<SCALES>(scales, t, col, count);
 #pragma unroll 1
     for (int r = (int)threadIdx.x / across; r < ROWS; r += THREADS / across) {
         int m = row + r;
         if (m >= t.rows) return;
         float v[4];
-        load_sums<INTEGER>(v, sums + (r * (COLS + SUMS_PAD) + c) * 4, scale, INTEGER ? t.x_scales[m] : 0.0f);
+        load_sums<SCALES>(v, sums + (r * (COLS + SUMS_PAD) + c) * 4, SCALES::of_row(t, m), scales);
         if (t.bias) {
 #pragma unroll
             for (int i = 0; i < 4; i++) v[i] += bias[i];
@@ -115,26 +157,25 @@ GPU_DEVICE void finish_plain(const product_task &t, const char *sums, int row, i
 }
 
 /* The same of a gated weight, whose rows stand in turns of eight: y = silu(gate) * up. */
-template <int ROWS, int COLS, int THREADS, bool INTEGER>
+template <int ROWS, int COLS, int THREADS, class SCALES>
 GPU_DEVICE void finish_gated(const product_task &t, const char *sums, int row, int first)
 {
     const int across = COLS / 8;
     int feature = (int)threadIdx.x % across * 4, c = feature / 8 * 16 + feature % 8;
     int col = first / 2 + feature, count = gpu_min(4, t.cols - col);
     if (count <= 0) return;
-    float gate_scale[4], up_scale[4];
-    if (INTEGER) {
-        load_constants(gate_scale, (const float *)t.scales, first + c, count);
-        load_constants(up_scale, (const float *)t.scales, first + c + 8, count);
-    }
+    typename SCALES::scale gate_scales[4], up_scales[4];
+    load_scales<SCALES>(gate_scales, t, first + c, count);
+    load_scales<SCALES>(up_scales, t, first + c + 8, count);
 #pragma unroll 1
     for (int r = (int)threadIdx.x / across; r < ROWS; r += THREADS / across) {
         int m = row + r;
         if (m >= t.rows) return;
         const char *at = sums + (r * (COLS + SUMS_PAD) + c) * 4;
-        float gate[4], up[4], row_scale = INTEGER ? t.x_scales[m] : 0.0f;
-        load_sums<INTEGER>(gate, at, gate_scale, row_scale);
-        load_sums<INTEGER>(up, at + 8 * 4, up_scale, row_scale);
+        float gate[4], up[4];
+        typename SCALES::scale row_scale = SCALES::of_row(t, m);
+        load_sums<SCALES>(gate, at, row_scale, gate_scales);
+        load_sums<SCALES>(up, at + 8 * 4, row_scale, up_scales);
 #pragma unroll
         for (int i = 0; i < 4; i++) up[i] *= gpu_silu(gate[i]);
         store_values(t.y, m, col, up, count);

@@ -3,7 +3,8 @@
  * A tile's rows of w come from global memory as they lie there, in units of whole blocks, and each thread expands
  * sixteen neighbours at a time into a segment in shared memory. All arithmetic is that of the CPU (formats of the
  * blocks: device/cpu/quantised_template.h): values are exact in float32 but for one rounding in Q4_K, Q5_K (of the
- * difference) and Q6_K (of the product), and are then rounded once to bfloat16 where that is multiplied. */
+ * difference) and Q6_K (of the product), and are then rounded once to bfloat16 where that is multiplied, or half in its
+ * place. */
 #ifndef ACE_DEVICE_CUDA_KERNELS_PRODUCT_EXPAND_H
 #define ACE_DEVICE_CUDA_KERNELS_PRODUCT_EXPAND_H
 
@@ -121,9 +122,11 @@ template <> __device__ __forceinline__ void expand<GPU_Q6_K>(float v[16], const 
     }
 }
 
-/* Sixteen values into a row of a segment, the first being value k of it: two or four chunks. */
-template <int ELEMENT> GPU_DEVICE void store_expanded(char *segment, int row, int k, const float v[16])
+/* Sixteen values of type T into a row of a segment, the first being value k of it: two or four chunks. `power`: that by
+ * which half is multiplied. */
+template <class T> GPU_DEVICE void store_expanded(char *segment, int row, int k, const float v[16], float power)
 {
+    const int ELEMENT = T::ELEMENT;
 #pragma unroll
     for (int c = 0; c < ELEMENT; c++) {
         uint4 chunk;
@@ -133,6 +136,7 @@ template <int ELEMENT> GPU_DEVICE void store_expanded(char *segment, int row, in
         else
             chunk = make_uint4(gpu_bits_of(v[4 * c]), gpu_bits_of(v[4 * c + 1]), gpu_bits_of(v[4 * c + 2]),
                                gpu_bits_of(v[4 * c + 3]));
+        if (T::HALF) chunk = half_of_bf16(chunk, power);
         store_as(segment + place_of(row, k * ELEMENT / CHUNK + c), chunk);
     }
 }

@@ -98,20 +98,23 @@ product_family product_int8(void)
     return {kernels, sizeof kernels / sizeof *kernels};
 }
 
-template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_int8_plain(product_task t)
+/* Compiled for all GPUs, so that newer ones can be tested as if they were old. */
+template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_int8_held(product_task t)
 {
     GPU_DYNAMIC_SHARED(char, shared);
     make_tile<S>(t, shared);
 }
 
-typedef product_shape<plain_math<of_s8, 8, 8, 2, 4>, GPU_INT8, 1, 4> plain_16x32;
-typedef product_shape<plain_math<of_s8, 16, 16, 8, 4>, GPU_INT8, 1, 2> plain_128x64;
+typedef held_shape<matrix_math<of_s8, 1, 4, 1, 1>, 2, 1, 1> held_16x32;
+typedef held_shape<matrix_math<of_s8, 2, 2, 2, 4>, 2, 2, 1> held_64x64;
+typedef held_shape<matrix_math<of_s8, 2, 4, 4, 4>, 2, 1, 2> held_128x128;
 
-product_family product_int8_without_matrices(void)
+product_family product_int8_held(void)
 {
     static const product_kernel kernels[] = {
-        PRODUCT_KERNEL(product_of_int8_plain, plain_16x32, 0.4f),
-        PRODUCT_KERNEL(product_of_int8_plain, plain_128x64, 1.0f),
+        PRODUCT_KERNEL(product_of_int8_held, held_16x32, 0.2f),
+        PRODUCT_KERNEL(product_of_int8_held, held_64x64, 0.6f),
+        PRODUCT_KERNEL(product_of_int8_held, held_128x128, 1.0f),
     };
     return {kernels, sizeof kernels / sizeof *kernels};
 }

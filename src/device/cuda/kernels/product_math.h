@@ -5,9 +5,9 @@
  * the shape of the tile. Both offer
  *     ROWS, COLS, THREADS   of the tile
  *     ELEMENT               bytes of a value of x and w
- *     INTEGER               whether sums are
+ *     type                  of values: below
  *     multiply(a, b)        adds the product of a segment of x [ROWS][128 bytes] and one of w [COLS][128 bytes]
- *     store(sums)           to words [ROWS][COLS + SUMS_PAD] */
+ *     store<P>(sums, p)     part p of P, all columns of as many rows, to words [ROWS / P][COLS + SUMS_PAD] */
 #ifndef ACE_DEVICE_CUDA_KERNELS_PRODUCT_MATH_H
 #define ACE_DEVICE_CUDA_KERNELS_PRODUCT_MATH_H
 
@@ -15,10 +15,13 @@
 
 /* ---- types ------------------------------------------------------------------------------------------------------ */
 
-/* What a word of 32 bits along k holds, and how it is added to a sum. */
+/* What a word of 32 bits along k holds, how it is added to a sum, and how sums are scaled. HALF: what comes from memory
+ * as bfloat16 is half where it is multiplied. */
 struct of_f32 {
     typedef float sum;
+    typedef unscaled scales;
     static constexpr int ELEMENT = 4;
+    static constexpr bool HALF = false;
     static __device__ __forceinline__ void add(float &d, uint32_t a, uint32_t b)
     {
         d = gpu_fma(gpu_float_of(a), gpu_float_of(b), d);
@@ -27,12 +30,9 @@ struct of_f32 {
 
 struct of_bf16 {
     typedef float sum;
+    typedef unscaled scales;
     static constexpr int ELEMENT = 2;
-    static __device__ __forceinline__ void add(float &d, uint32_t a, uint32_t b)
-    {
-        d = gpu_fma(gpu_bf16_low(a), gpu_bf16_low(b), d);
-        d = gpu_fma(gpu_bf16_high(a), gpu_bf16_high(b), d);
-    }
+    static constexpr bool HALF = false;
     /* 16 x 8 sums over 32 bytes of k */
     static __device__ __forceinline__ void add_matrix(float d[4], const uint32_t a[4], const uint32_t b[2])
     {
@@ -40,25 +40,27 @@ struct of_bf16 {
     }
 };
 
+struct of_half {
+    typedef float sum;
+    typedef by_exponents scales;
+    static constexpr int ELEMENT = 2;
+    static constexpr bool HALF = true;
+    static __device__ __forceinline__ void add_matrix(float d[4], const uint32_t a[4], const uint32_t b[2])
+    {
+        gpu_mma_f16(d, a, b);
+    }
+};
+
 struct of_s8 {
     typedef int32_t sum;
+    typedef by_factors scales;
     static constexpr int ELEMENT = 1;
-    static __device__ __forceinline__ void add(int32_t &d, uint32_t a, uint32_t b) { d = gpu_dot4((int)a, (int)b, d); }
+    static constexpr bool HALF = false;
     static __device__ __forceinline__ void add_matrix(int32_t d[4], const uint32_t a[4], const uint32_t b[2])
     {
         gpu_mma_s8(d, a, b);
     }
 };
-
-template <class T> constexpr bool is_integer()
-{
-    return false;
-}
-
-template <> constexpr bool is_integer<int32_t>()
-{
-    return true;
-}
 
 GPU_DEVICE void store_pair(char *at, float a, float b)
 {
@@ -73,9 +75,9 @@ GPU_DEVICE void store_pair(char *at, int32_t a, int32_t b)
 /* ---- with matrix instructions ------------------------------------------------------------------------------------ */
 
 template <class T, int WARPS_M, int WARPS_N, int MT, int NT> struct matrix_math {
+    typedef T type;
     static constexpr int ROWS = WARPS_M * MT * 16, COLS = WARPS_N * NT * 8, THREADS = WARPS_M * WARPS_N * 32;
     static constexpr int ELEMENT = T::ELEMENT;
-    static constexpr bool INTEGER = is_integer<typename T::sum>();
 
     typename T::sum d[MT][NT][4];
     int lane, row, col; /* of the warp's part */
@@ -121,13 +123,17 @@ template <class T, int WARPS_M, int WARPS_N, int MT, int NT> struct matrix_math 
         }
     }
 
-    __device__ __forceinline__ void store(char *sums) const
+    template <int PARTS> __device__ __forceinline__ void store(char *sums, int part) const
     {
-        char *to = sums + ((row + lane / 4) * (COLS + SUMS_PAD) + col + lane % 4 * 2) * 4;
+        const int PART_ROWS = ROWS / PARTS;
+        static_assert(PART_ROWS % 16 == 0 && ROWS % PARTS == 0, "whole fragments");
+        int first = row - part * PART_ROWS; /* of the warp's rows, counted within the part */
+        char *to = sums + ((first + lane / 4) * (COLS + SUMS_PAD) + col + lane % 4 * 2) * 4;
 #pragma unroll
         for (int i = 0; i < MT; i++)
 #pragma unroll
             for (int j = 0; j < NT; j++) {
+                if (PARTS > 1 && (unsigned)(first + i * 16) >= (unsigned)PART_ROWS) continue;
                 char *at = to + (i * 16 * (COLS + SUMS_PAD) + j * 8) * 4;
                 store_pair(at, d[i][j][0], d[i][j][1]);
                 store_pair(at + 8 * (COLS + SUMS_PAD) * 4, d[i][j][2], d[i][j][3]);
@@ -139,9 +145,9 @@ template <class T, int WARPS_M, int WARPS_N, int MT, int NT> struct matrix_math 
 
 /* Thread (ty, tx) owns rows ty, ty + TY, ... and columns tx, tx + TX, ... */
 template <class T, int TY, int TX, int TM, int TN> struct plain_math {
+    typedef T type;
     static constexpr int ROWS = TY * TM, COLS = TX * TN, THREADS = TY * TX;
     static constexpr int ELEMENT = T::ELEMENT;
-    static constexpr bool INTEGER = is_integer<typename T::sum>();
 
     typename T::sum d[TM][TN];
     int row, col;
@@ -177,8 +183,9 @@ template <class T, int TY, int TX, int TM, int TN> struct plain_math {
         }
     }
 
-    __device__ __forceinline__ void store(char *sums) const
+    template <int PARTS> __device__ __forceinline__ void store(char *sums, int) const
     {
+        static_assert(PARTS == 1, "rows of a thread are spread over the tile");
 #pragma unroll
         for (int i = 0; i < TM; i++)
 #pragma unroll

@@ -31,8 +31,10 @@ typedef struct product_task {
     const char *w;
     int64_t w_pitch, w_step; /* as of x */
     int w_rows;
-    const void *scales; /* INT8, INT4 */
-    int segments;       /* of k */
+    const void *scales;         /* INT8, INT4 */
+    const int32_t *w_exponents; /* half: rows are multiplied as 2^exponent times what they are, */
+    const int32_t *x_exponents; /* and so are those of x that a row of the result needs */
+    int segments;               /* of k */
     /* the result */
     const float *x_scales; /* INT8: of each row of x */
     int cols;              /* of y: features, where w is gated */
@@ -84,14 +86,18 @@ template <template <gpu_form> class FORMS> product_family product_expanded_famil
 
 /* The families; count 0 where there is none for the form. */
 product_family product_bf16(gpu_form form);
-product_family product_bf16_without_matrices(gpu_form form); /* before capability 8.0 */
+product_family product_half(gpu_form form); /* of bf16, before capability 8.0 */
 product_family product_f32(gpu_form form);
 product_family product_int8(void);
-product_family product_int8_without_matrices(void);
+product_family product_int8_held(void); /* before capability 8.0 */
 
 /* Rows of x become bytes and scales in `room`: see product_int8.cu. */
 size_t product_int8_room(const gpu_weight *w, int64_t rows);
 int product_int8_quantise(gpu_stream *stream, const gpu_product *p, product_task *task);
+
+/* The exponents of the rows of x, in `room`: see product_half.cu. */
+size_t product_half_room(int64_t rows);
+int product_half_scale(gpu_stream *stream, const gpu_product *p, product_task *task);
 
 /* A T at an address that is aligned for it, whatever the memory was written as. */
 template <class T> GPU_DEVICE T load_as(const void *at)
@@ -112,6 +118,23 @@ template <class T> GPU_DEVICE void store_as(void *at, T value)
 #else
     memcpy(at, &value, sizeof value);
 #endif
+}
+
+/* 2^n for n in [-126, 127] */
+GPU_DEVICE float power_of_two(int n)
+{
+    return gpu_float_of((uint32_t)(n + 127) << 23);
+}
+
+/* Eight bfloat16 become half, multiplied by a power of two that leaves the greatest of their row below 2^16. Exact from
+ * 2^-17 on, since half has three bits more; what is smaller is rounded to units of 2^-24. */
+GPU_DEVICE uint4 half_of_bf16(uint4 v, float power)
+{
+    uint32_t *pairs[4] = {&v.x, &v.y, &v.z, &v.w};
+#pragma unroll
+    for (int i = 0; i < 4; i++)
+        *pairs[i] = gpu_pack_half(gpu_bf16_low(*pairs[i]) * power, gpu_bf16_high(*pairs[i]) * power);
+    return v;
 }
 
 /* Where chunk `chunk` of row `row` lies in a segment of many rows. */

@@ -21,7 +21,7 @@
 /* ---- x ----------------------------------------------------------------------------------------------------------- */
 
 /* `count` values (none when it is not positive) and zeros after them. */
-template <int ELEMENT> GPU_DEVICE void load_chunk_slowly(char *to, const char *from, int count)
+template <int ELEMENT> GPU_DEVICE uint4 load_chunk_slowly(const char *from, int count)
 {
     const int PER_WORD = 4 / ELEMENT;
     uint32_t words[4];
@@ -38,17 +38,20 @@ template <int ELEMENT> GPU_DEVICE void load_chunk_slowly(char *to, const char *f
             words[w] |= value << 8 * ELEMENT * i;
         }
     }
-    store_as(to, make_uint4(words[0], words[1], words[2], words[3]));
+    return make_uint4(words[0], words[1], words[2], words[3]);
 }
 
-/* What a thread loads of x: the same chunk of every (THREADS / 8)th row, one segment after the other. */
+/* What a thread loads of x: the same chunk of every (THREADS / 8)th row, one segment after the other. Either load(), or
+ * fetch() and put(), which come before and after other work. */
 template <class M> struct x_loader {
+    typedef typename M::type type;
     static constexpr int STEP = M::THREADS / CHUNKS, COUNT = M::ROWS / STEP;
     static_assert(M::ROWS % STEP == 0 && STEP % 8 == 0, "whole rows of chunks, in which the place stays the same");
 
     int place, channel; /* the latter: of this thread's first value */
     int row, left;      /* of x, and of the result from this thread's first one on */
     const char *from;
+    float power[type::HALF ? COUNT : 1]; /* of each row */
 
     __device__ __forceinline__ x_loader(const product_task &t, int first_out)
     {
@@ -58,6 +61,10 @@ template <class M> struct x_loader {
         left = t.rows - first_out - r;
         row = t.first + (first_out + r) * t.stride;
         from = t.x + row * t.x_pitch + chunk * CHUNK;
+        if constexpr (type::HALF)
+#pragma unroll
+            for (int i = 0; i < COUNT; i++)
+                power[i] = power_of_two(i * STEP < left ? t.x_exponents[first_out + r + i * STEP] : 0);
     }
 
     /* Whether the i-th of the rows of x is there and its row of the result is, too. */
@@ -66,8 +73,36 @@ template <class M> struct x_loader {
         return (unsigned)(row + i * STEP * t.stride) < (unsigned)t.x_rows && i * STEP < left;
     }
 
+    __device__ __forceinline__ void fetch(const product_task &t, uint4 held[COUNT])
+    {
+        int values = t.channels - channel;
+        bool whole = t.x_aligned && values >= CHUNK / M::ELEMENT;
+#pragma unroll
+        for (int i = 0; i < COUNT; i++)
+            held[i] = whole && inside(t, i)
+                          ? load_as<uint4>(from + i * t.x_step)
+                          : load_chunk_slowly<M::ELEMENT>(from + i * t.x_step, !whole && inside(t, i) ? values : 0);
+        advance(t);
+    }
+
+    __device__ __forceinline__ void put(char *segment, const uint4 held[COUNT]) const
+    {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) {
+            uint4 chunk = held[i];
+            if constexpr (type::HALF) chunk = half_of_bf16(chunk, power[i]);
+            store_as(segment + place + i * STEP * SEGMENT, chunk);
+        }
+    }
+
     __device__ __forceinline__ void load(const product_task &t, char *segment)
     {
+        if constexpr (type::HALF) {
+            uint4 held[COUNT];
+            fetch(t, held);
+            put(segment, held);
+            return;
+        }
         int values = t.channels - channel;
         if (t.x_aligned && values >= CHUNK / M::ELEMENT) {
 #pragma unroll
@@ -77,9 +112,15 @@ template <class M> struct x_loader {
         } else {
 #pragma unroll 1
             for (int i = 0; i < COUNT; i++)
-                load_chunk_slowly<M::ELEMENT>(segment + place + i * STEP * SEGMENT, from + i * t.x_step,
-                                              inside(t, i) ? values : 0);
+                store_as(segment + place + i * STEP * SEGMENT,
+                         load_chunk_slowly<M::ELEMENT>(from + i * t.x_step, inside(t, i) ? values : 0));
         }
+        advance(t);
+    }
+
+    /* To the next segment. */
+    __device__ __forceinline__ void advance(const product_task &t)
+    {
         channel += SEGMENT / M::ELEMENT;
         from += SEGMENT;
         if (M::ELEMENT == 1 || channel < t.padded) return; /* bytes have one tap, which may end within a segment */
@@ -136,6 +177,40 @@ template <class M, int SEGMENTS, int STAGES> struct w_plain {
     }
 };
 
+/* The same in two steps: see x_loader. */
+template <class M> struct w_held {
+    static constexpr int STEP = M::THREADS / CHUNKS, COUNT = M::COLS / STEP;
+    static_assert(M::COLS % STEP == 0 && STEP % 8 == 0, "whole rows of chunks, in which the place stays the same");
+
+    int place, left, bytes;
+    const char *from;
+
+    __device__ __forceinline__ w_held(const product_task &t, int first)
+    {
+        int r = (int)threadIdx.x / CHUNKS, chunk = (int)threadIdx.x % CHUNKS;
+        place = place_of(r, chunk);
+        left = t.w_rows - first - r;
+        from = t.w + (first + r) * t.w_pitch + chunk * CHUNK;
+        bytes = (int)t.w_pitch - chunk * CHUNK;
+    }
+
+    __device__ __forceinline__ void fetch(const product_task &t, uint4 held[COUNT])
+    {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++)
+            held[i] = i * STEP < left && (M::ELEMENT > 1 || bytes > 0) ? load_as<uint4>(from + i * t.w_step)
+                                                                       : make_uint4(0, 0, 0, 0);
+        from += SEGMENT;
+        bytes -= SEGMENT;
+    }
+
+    __device__ __forceinline__ void put(char *segment, const uint4 held[COUNT]) const
+    {
+#pragma unroll
+        for (int i = 0; i < COUNT; i++) store_as(segment + place + i * STEP * SEGMENT, held[i]);
+    }
+};
+
 /* ---- w in 4 bits and blocks -------------------------------------------------------------------------------------- */
 
 template <class M, gpu_form FORM, int SEGMENTS, int STAGES> struct w_expanded {
@@ -155,16 +230,26 @@ template <class M, gpu_form FORM, int SEGMENTS, int STAGES> struct w_expanded {
     int first, rows; /* of w that there are from the first on */
     const char *from;
     float scales[PARTS]; /* INT4: of what is expanded next */
+    float power[PARTS];  /* of the row, where it becomes half */
 
     __device__ __forceinline__ w_expanded(const product_task &t, int first_row)
     {
         first = first_row;
         rows = t.w_rows - first;
         from = t.w + first * t.w_pitch;
+#pragma unroll
+        for (int p = 0; p < PARTS; p++) {
+            power[p] = 1;
+            if constexpr (M::type::HALF)
+                if (row_of(p) < rows) power[p] = power_of_two(t.w_exponents[first + row_of(p)]);
+        }
         fetch_scales(t, 0);
     }
 
-    static __device__ __forceinline__ int row_of(int part) { return ((int)threadIdx.x + part * M::THREADS) % M::COLS; }
+    static __device__ __forceinline__ int row_of(int part)
+    {
+        return ((int)threadIdx.x + part * M::THREADS) % M::COLS;
+    }
 
     static __device__ __forceinline__ int first_value(int part)
     {
@@ -220,7 +305,8 @@ template <class M, gpu_form FORM, int SEGMENTS, int STAGES> struct w_expanded {
                 for (int i = 0; i < 16; i++) v[i] = 0;
             }
             const int PER_SEGMENT = SEGMENT / M::ELEMENT;
-            store_expanded<M::ELEMENT>(buffer + k / PER_SEGMENT * M::COLS * SEGMENT, r, k % PER_SEGMENT, v);
+            store_expanded<typename M::type>(buffer + k / PER_SEGMENT * M::COLS * SEGMENT, r, k % PER_SEGMENT, v,
+                                             power[p]);
         }
         fetch_scales(t, step + 1);
     }
@@ -246,16 +332,31 @@ template <class M, int SEGMENTS, int STAGES> struct weights_of<M, GPU_INT8, SEGM
 
 /* ---- the kernel -------------------------------------------------------------------------------------------------- */
 
+/* How a kernel does it, for make_tile(). */
 template <class MATH, gpu_form FORM, int SEGMENTS_, int STAGES_> struct product_shape {
     typedef MATH math;
+    static constexpr bool HELD = false;
     typedef typename weights_of<MATH, FORM, SEGMENTS_, STAGES_>::type weights;
     static constexpr int SEGMENTS = SEGMENTS_, STAGES = STAGES_, THREADS = MATH::THREADS;
     /* of a multiprocessor, so that one calculates while the other waits: where the registers suffice */
     static constexpr int BLOCKS = THREADS == 256 && MATH::ROWS * MATH::COLS / THREADS <= 64 ? 2 : 1;
     static constexpr int X_BYTES = SEGMENTS * MATH::ROWS * SEGMENT;
     static constexpr int PIPELINE_BYTES = STAGES * X_BYTES + weights::BYTES;
+    static constexpr int PARTS = 1; /* in which sums are stored */
     static constexpr int SUMS_BYTES = MATH::ROWS * (MATH::COLS + SUMS_PAD) * 4;
     static constexpr int SHARED_BYTES = PIPELINE_BYTES > SUMS_BYTES ? PIPELINE_BYTES : SUMS_BYTES;
+};
+
+/* For weights as they are multiplied, where there are no asynchronous copies: the next segments are fetched into
+ * registers before, and put into shared memory after, those that are there are multiplied. In shared memory, of which
+ * those GPUs have little, there are one or two. */
+template <class MATH, int STAGES_, int BLOCKS_, int PARTS_> struct held_shape {
+    typedef MATH math;
+    static constexpr bool HELD = true;
+    static constexpr int STAGES = STAGES_, BLOCKS = BLOCKS_, PARTS = PARTS_, THREADS = MATH::THREADS;
+    static constexpr int X_BYTES = MATH::ROWS * SEGMENT, STAGE_BYTES = X_BYTES + MATH::COLS * SEGMENT;
+    static constexpr int SUMS_BYTES = MATH::ROWS / PARTS * (MATH::COLS + SUMS_PAD) * 4;
+    static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES > SUMS_BYTES ? STAGES *STAGE_BYTES : SUMS_BYTES;
 };
 
 template <class S> struct product_pipeline {
@@ -323,6 +424,53 @@ template <class S> struct product_pipeline {
     }
 };
 
+template <class S> struct held_pipeline {
+    typedef typename S::math math;
+    const product_task &t;
+    char *shared;
+    x_loader<math> x;
+    w_held<math> w;
+    uint4 held_x[x_loader<math>::COUNT], held_w[w_held<math>::COUNT];
+
+    __device__ __forceinline__ held_pipeline(const product_task &task, char *memory, int row, int col)
+        : t(task), shared(memory), x(task, row), w(task, col)
+    {
+    }
+
+    __device__ __forceinline__ void fetch()
+    {
+        x.fetch(t, held_x);
+        w.fetch(t, held_w);
+    }
+
+    __device__ __forceinline__ void run(math &sums)
+    {
+        fetch();
+#pragma unroll 1
+        for (int step = 0; step < t.segments; step++) {
+            char *stage = shared + step % S::STAGES * S::STAGE_BYTES;
+            if (S::STAGES == 1 && step > 0) __syncthreads(); /* the last segments were used */
+            x.put(stage, held_x);
+            w.put(stage + S::X_BYTES, held_w);
+            __syncthreads(); /* these are there, and of two stages the other was used */
+            if (step + 1 < t.segments) fetch();
+            sums.multiply(stage, stage + S::X_BYTES);
+        }
+        __syncthreads();
+    }
+};
+
+template <class S> GPU_DEVICE void add_up(typename S::math &sums, const product_task &t, char *shared, int row, int col)
+{
+    if constexpr (S::HELD) {
+        held_pipeline<S> pipeline(t, shared, row, col);
+        pipeline.run(sums);
+    } else {
+        product_pipeline<S> pipeline(t, shared, row, col);
+        pipeline.run(sums);
+    }
+}
+
 template <class S> GPU_DEVICE void make_tile(const product_task &t, char *shared)
 {
     typedef typename S::math math;
@@ -330,14 +478,18 @@ template <class S> GPU_DEVICE void make_tile(const product_task &t, char *shared
     tile_of_block(t, &row_tile, &col_tile);
     int row = (int)row_tile * math::ROWS, col = (int)col_tile * math::COLS;
     math sums;
-    product_pipeline<S> pipeline(t, shared, row, col);
-    pipeline.run(sums);
-    sums.store(shared);
-    __syncthreads();
-    if (t.gated)
-        finish_gated<math::ROWS, math::COLS, S::THREADS, math::INTEGER>(t, shared, row, col);
-    else
-        finish_plain<math::ROWS, math::COLS, S::THREADS, math::INTEGER>(t, shared, row, col);
+    add_up<S>(sums, t, shared, row, col);
+    const int ROWS = math::ROWS / S::PARTS;
+#pragma unroll 1
+    for (int part = 0; part < S::PARTS; part++, row += ROWS) {
+        if (part > 0) __syncthreads(); /* the part before was read */
+        sums.template store<S::PARTS>(shared, part);
+        __syncthreads();
+        if (t.gated)
+            finish_gated<ROWS, math::COLS, S::THREADS, typename math::type::scales>(t, shared, row, col);
+        else
+            finish_plain<ROWS, math::COLS, S::THREADS, typename math::type::scales>(t, shared, row, col);
+    }
 }
 
 #endif
