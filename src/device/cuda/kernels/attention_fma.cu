@@ -178,9 +178,6 @@ GPU_DEVICE void leave_part(const attention_task &t, const float (&sum)[RT][4], i
 /* Grid: tiles of rows, key heads, and with parts blocks of keys. DT: 64 dimensions each. */
 template <typename T, int RT, int DT> GPU_KERNEL(THREADS) void attention_in_float32(attention_task t)
 {
-#if defined(__CUDACC__) && GPU_ARCH >= 800
-    if constexpr (sizeof(T) < sizeof(float)) return; /* attention_mma does these */
-#endif
     enum { ROWS = 16 * RT, TALL = ROWS + 4 };
     GPU_SHARED(float, queries, SLICE *TALL);
     GPU_SHARED(float, keys, SLICE *WIDE);
