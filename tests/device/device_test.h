@@ -144,7 +144,11 @@ static inline int run_configs(const char *room, const device_test *tests, int co
 
 static inline int run_device_tests(const char *room, const device_test *tests, int count)
 {
+#ifdef TEST_RACES
+    return run_configs(room, tests, count, CPU_CONFIGS, CONFIGS);
+#else
     return run_configs(room, tests, count, 0, CONFIGS);
+#endif
 }
 
 static inline int run_cpu_tests(const char *room, const device_test *tests, int count)

@@ -482,6 +482,32 @@ static void misuse_is_refused(void **state)
     close_bench(&b);
 }
 
+/* Every kernel in small, where every access to shared memory is looked at. */
+static void no_thread_races(void **state)
+{
+    static const int dims[] = {64, 128, 200};
+    (void)state;
+    random_state r = {10};
+    for (int kind = 0; kind < 4; kind++) {
+        bench b = open_bench(kinds[kind].capability, GPU_EMULATED_SHUFFLED);
+        for (int i = 0; i < 9; i++) {
+            shape s = {2, 1, dims[i / 3], 0.1f, (gpu_mask)(i % 3), 50, 0, 150};
+            s.queries = i % 2 ? 70 : 6; /* those of few rows share out the keys */
+            set x = make_set(&r, &s, kinds[kind].type, 2, i % 4 ? 8 : 1);
+            attend_all(&b, &s, &x, true);
+            compare(&b, &x, &s, 7);
+            drop_set(&x);
+        }
+        close_bench(&b);
+    }
+}
+
+#ifdef TEST_RACES
+enum { RACES = 1 };
+#else
+enum { RACES = 0 };
+#endif
+
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
@@ -495,5 +521,7 @@ int main(void)
         cmocka_unit_test(extremes),
         cmocka_unit_test(misuse_is_refused),
     };
-    return cmocka_run_group_tests_name("device/cuda_attention", tests, NULL, NULL);
+    static const struct CMUnitTest races[] = {cmocka_unit_test(no_thread_races), cmocka_unit_test(tall_tiles)};
+    return RACES ? cmocka_run_group_tests_name("device/cuda_attention, races", races, NULL, NULL)
+                 : cmocka_run_group_tests_name("device/cuda_attention", tests, NULL, NULL);
 }

@@ -780,11 +780,43 @@ static void extreme_rows(void **state)
     close_machine(&m);
 }
 
+/* Every kernel in small, where every access to shared memory is looked at: with sums long enough for all stages to be
+ * used again. */
+static void check_races(const machine *m, uint64_t *r, gpu_form form, gpu_type type)
+{
+    product_case c = linear_case(form, type, 18, 600, 38, 0);
+    c.gated = form % 2;
+    check_product(m, r, c);
+}
+
+static void no_thread_races(void **state)
+{
+    (void)state;
+    for (int i = 0; i < CAPABILITIES; i += 2) {
+        machine m = open_machine(capabilities[i], GPU_EMULATED_SHUFFLED);
+        uint64_t r = 7;
+        all_forms(&m, &r, check_races);
+        product_case c = linear_case(GPU_PLAIN_BF16, GPU_BF16, 20, 100, 30, BIAS | SNAKE);
+        c.x_rows = 70;
+        c.taps = c.stride = 3;
+        check_product(&m, &r, c);
+        close_machine(&m);
+    }
+}
+
+#ifdef TEST_RACES
+enum { RACES = 1 };
+#else
+enum { RACES = 0 };
+#endif
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
+    static const struct CMUnitTest tests[] = {
         cmocka_unit_test(extreme_rows), cmocka_unit_test(linear_layers), cmocka_unit_test(epilogues),
         cmocka_unit_test(gated),        cmocka_unit_test(convolutions),  cmocka_unit_test(hostile_rows),
     };
-    return cmocka_run_group_tests_name("device/cuda_products", tests, NULL, NULL);
+    static const struct CMUnitTest races[] = {cmocka_unit_test(no_thread_races)};
+    return RACES ? cmocka_run_group_tests_name("device/cuda_products, races", races, NULL, NULL)
+                 : cmocka_run_group_tests_name("device/cuda_products", tests, NULL, NULL);
 }
