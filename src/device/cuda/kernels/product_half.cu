@@ -81,9 +81,9 @@ template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_half(produc
     make_tile<S>(t, shared);
 }
 
-typedef held_shape<matrix_math<of_half, 1, 4, 1, 1>, 2, 1, 1> tile_16x32;
-typedef held_shape<matrix_math<of_half, 2, 2, 2, 4>, 2, 2, 1> tile_64x64;
-typedef held_shape<matrix_math<of_half, 2, 4, 4, 4>, 2, 1, 2> tile_128x128;
+typedef held_shape<matrix_math<of_half, 1, 4, 1, 1>, 1, 1> tile_16x32;
+typedef held_shape<matrix_math<of_half, 2, 2, 2, 4>, 2, 1> tile_64x64;
+typedef held_shape<matrix_math<of_half, 2, 4, 4, 4>, 1, 2> tile_128x128;
 
 static const product_kernel kernels[] = {
     PRODUCT_KERNEL(product_of_half, tile_16x32, 0.2f),

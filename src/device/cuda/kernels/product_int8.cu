@@ -105,9 +105,9 @@ template <class S> GPU_KERNEL(S::THREADS, S::BLOCKS) void product_of_int8_held(p
     make_tile<S>(t, shared);
 }
 
-typedef held_shape<matrix_math<of_s8, 1, 4, 1, 1>, 2, 1, 1> held_16x32;
-typedef held_shape<matrix_math<of_s8, 2, 2, 2, 4>, 2, 2, 1> held_64x64;
-typedef held_shape<matrix_math<of_s8, 2, 4, 4, 4>, 2, 1, 2> held_128x128;
+typedef held_shape<matrix_math<of_s8, 1, 4, 1, 1>, 1, 1> held_16x32;
+typedef held_shape<matrix_math<of_s8, 2, 2, 2, 4>, 2, 1> held_64x64;
+typedef held_shape<matrix_math<of_s8, 2, 4, 4, 4>, 1, 2> held_128x128;
 
 product_family product_int8_held(void)
 {

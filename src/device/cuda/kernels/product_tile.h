@@ -348,12 +348,12 @@ template <class MATH, gpu_form FORM, int SEGMENTS_, int STAGES_> struct product_
 };
 
 /* For weights as they are multiplied, where there are no asynchronous copies: the next segments are fetched into
- * registers before, and put into shared memory after, those that are there are multiplied. In shared memory, of which
- * those GPUs have little, there are one or two. */
-template <class MATH, int STAGES_, int BLOCKS_, int PARTS_> struct held_shape {
+ * registers before those that are there are multiplied, and put into the other of two stages after. The sums leave in
+ * PARTS, since those GPUs have little shared memory. */
+template <class MATH, int BLOCKS_, int PARTS_> struct held_shape {
     typedef MATH math;
     static constexpr bool HELD = true;
-    static constexpr int STAGES = STAGES_, BLOCKS = BLOCKS_, PARTS = PARTS_, THREADS = MATH::THREADS;
+    static constexpr int STAGES = 2, BLOCKS = BLOCKS_, PARTS = PARTS_, THREADS = MATH::THREADS;
     static constexpr int X_BYTES = MATH::ROWS * SEGMENT, STAGE_BYTES = X_BYTES + MATH::COLS * SEGMENT;
     static constexpr int SUMS_BYTES = MATH::ROWS / PARTS * (MATH::COLS + SUMS_PAD) * 4;
     static constexpr int SHARED_BYTES = STAGES * STAGE_BYTES > SUMS_BYTES ? STAGES *STAGE_BYTES : SUMS_BYTES;
@@ -449,10 +449,9 @@ template <class S> struct held_pipeline {
 #pragma unroll 1
         for (int step = 0; step < t.segments; step++) {
             char *stage = shared + step % S::STAGES * S::STAGE_BYTES;
-            if (S::STAGES == 1 && step > 0) __syncthreads(); /* the last segments were used */
             x.put(stage, held_x);
             w.put(stage + S::X_BYTES, held_w);
-            __syncthreads(); /* these are there, and of two stages the other was used */
+            __syncthreads(); /* these are there, and those before were used */
             if (step + 1 < t.segments) fetch();
             sums.multiply(stage, stage + S::X_BYTES);
         }
