@@ -16,11 +16,12 @@
 
 /* ---- exponents of the rows of x -------------------------------------------------------------------------------- */
 
-enum { SCALE_WARPS = 4, SCALE_THREADS = SCALE_WARPS * 32 };
+enum { SCALE_THREADS = 128 };
 
 typedef struct scale_task {
     product_task of;
     int *exponents;
+    int lanes; /* of a warp, that take a row: a power of two */
 } scale_task;
 
 /* The greater of two pairs of bfloat16 without their signs. */
@@ -30,11 +31,11 @@ GPU_DEVICE uint32_t greater_of(uint32_t a, uint32_t b)
 }
 
 /* Of floats without their sign the greater is the greater as an integer, NaN above infinity. */
-GPU_DEVICE uint32_t greatest_of_row(const product_task &t, const char *row, int lane)
+GPU_DEVICE uint32_t greatest_of_row(const product_task &t, const char *row, int lane, int lanes)
 {
     uint32_t most = 0;
 #pragma unroll 1
-    for (int channel = lane * 8; channel < t.channels; channel += 32 * 8) {
+    for (int channel = lane * 8; channel < t.channels; channel += lanes * 8) {
         int values = t.channels - channel;
         uint4 v = t.x_aligned && values >= 8 ? load_as<uint4>(row + channel * 2)
                                              : load_chunk_slowly<2>(row + channel * 2, values);
@@ -43,21 +44,21 @@ GPU_DEVICE uint32_t greatest_of_row(const product_task &t, const char *row, int 
     return gpu_max(most & 0xffffu, most >> 16);
 }
 
-/* A warp takes a row of the result. */
+/* Up to a warp takes a row of the result. */
 GPU_KERNEL(SCALE_THREADS) void scale_rows(scale_task s)
 {
     const product_task &t = s.of;
-    int row = (int)(blockIdx.x * SCALE_WARPS + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
-    if (row >= t.rows) return;
+    int lane = (int)threadIdx.x & (s.lanes - 1);
+    int row = ((int)blockIdx.x * SCALE_THREADS + (int)threadIdx.x) / s.lanes;
     int most = 0;
 #pragma unroll 1
     for (int tap = 0; tap < t.taps; tap++) {
         int from = t.first + row * t.stride + tap * t.dilation;
-        if (from < 0 || from >= t.x_rows) continue;
-        most = gpu_max(most, (int)greatest_of_row(t, t.x + from * t.x_pitch, lane));
+        if (row >= t.rows || from < 0 || from >= t.x_rows) continue;
+        most = gpu_max(most, (int)greatest_of_row(t, t.x + from * t.x_pitch, lane, s.lanes));
     }
-    for (int mask = 16; mask > 0; mask /= 2) most = gpu_max(most, gpu_shuffle_xor(most, mask));
-    if (lane == 0) s.exponents[row] = gpu_min(126, 127 + 15 - (most >> 7));
+    for (int mask = s.lanes / 2; mask > 0; mask /= 2) most = gpu_max(most, gpu_shuffle_xor(most, mask));
+    if (lane == 0 && row < t.rows) s.exponents[row] = gpu_min(126, 127 + 15 - (most >> 7));
 }
 
 size_t product_half_room(int64_t rows)
@@ -67,10 +68,11 @@ size_t product_half_room(int64_t rows)
 
 int product_half_scale(gpu_stream *stream, const gpu_product *p, product_task *task)
 {
-    scale_task s = {*task, (int *)p->room};
+    scale_task s = {*task, (int *)p->room, 1};
+    while (s.lanes < 32 && s.lanes * 8 < task->channels) s.lanes *= 2;
+    int64_t blocks = (p->rows * s.lanes + SCALE_THREADS - 1) / SCALE_THREADS;
     task->x_exponents = s.exponents;
-    return gpu_launch(scale_rows, dim3((unsigned)((p->rows + SCALE_WARPS - 1) / SCALE_WARPS)), SCALE_THREADS, 0, stream,
-                      s);
+    return gpu_launch(scale_rows, dim3((unsigned)blocks), SCALE_THREADS, 0, stream, s);
 }
 
 /* ---- the product ------------------------------------------------------------------------------------------------- */
