@@ -49,7 +49,7 @@ GPU_KERNEL(SCALE_THREADS) void scale_rows(scale_task s)
 {
     const product_task &t = s.of;
     int lane = (int)threadIdx.x & (s.lanes - 1);
-    int row = ((int)blockIdx.x * SCALE_THREADS + (int)threadIdx.x) / s.lanes;
+    int row = (int)(((int64_t)blockIdx.x * SCALE_THREADS + (int)threadIdx.x) / s.lanes);
     int most = 0;
 #pragma unroll 1
     for (int tap = 0; tap < t.taps; tap++) {
