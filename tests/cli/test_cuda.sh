@@ -1,5 +1,5 @@
 #!/bin/sh
-# The program on an emulated GPU, and what it says where there is none. The emulated GPU is of compute capability 7.5,
+# The program on an emulated GPU, and what it says where there is none. The emulated GPU is of compute capability 9.0,
 # whose kernels are emulated fastest; tests/device runs them all. Usage: test_cuda.sh ACESTEP TINY_CHECKPOINTS BUILD-OF-TESTS
 # [short: without songs, for builds with sanitizers]
 . "$(dirname "$0")/cli_support.sh"
@@ -8,7 +8,7 @@ fakes=$3/plugins
 short=${4:-}
 unset ACESTEP_DEVICE ACESTEP_GPU_MAPPING CUDA_VISIBLE_DEVICES
 XDG_CONFIG_HOME=$place/none
-ACESTEP_EMULATED_CAPABILITY=75
+ACESTEP_EMULATED_CAPABILITY=90
 export XDG_CONFIG_HOME ACESTEP_EMULATED_CAPABILITY
 song="--duration 10 --seed 3 --inference-steps 2"
 model="--model $tiny/turbo"

@@ -341,12 +341,15 @@ float bf16_of(uint32_t pair, int half)
 
 float half_of(uint32_t pair, int half)
 {
-    return gpu_half_to_float(static_cast<uint16_t>(half ? pair >> 16 : pair));
+    uint32_t bits = half ? pair >> 16 : pair, magnitude = (bits & 0x7fffu) << 13;
+    float value = gpu_float_of(magnitude) * 0x1p112f; /* exact, of subnormal halves, too */
+    bool finite = (bits & 0x7c00u) != 0x7c00u;
+    return gpu_float_of((finite ? gpu_bits_of(value) : magnitude | 0x7f800000u) | (bits & 0x8000u) << 16);
 }
 
 /* m16n8k16, and m16n8k8 twice: register i of a holds row g + 8 (i % 2), columns 2 t + 8 (i / 2) and the next; of b rows
  * 2 t + 8 i and the next, column g. */
-void multiply_16(lane *lanes, float (*value)(uint32_t, int))
+template <float VALUE(uint32_t, int)> void multiply_16(lane *lanes)
 {
     const int K = 16;
     float a[16][K], b[K][8];
@@ -356,9 +359,9 @@ void multiply_16(lane *lanes, float (*value)(uint32_t, int))
         int g = i / 4, t = i % 4;
         for (int r = 0; r < K / 4; r++)
             for (int half = 0; half < 2; half++)
-                a[g + 8 * (r % 2)][2 * t + 8 * (r / 2) + half] = value(from_a[r], half);
+                a[g + 8 * (r % 2)][2 * t + 8 * (r / 2) + half] = VALUE(from_a[r], half);
         for (int r = 0; r < K / 8; r++)
-            for (int half = 0; half < 2; half++) b[2 * t + 8 * r + half][g] = value(from_b[r], half);
+            for (int half = 0; half < 2; half++) b[2 * t + 8 * r + half][g] = VALUE(from_b[r], half);
     }
     multiply<K, float>(lanes, a, b);
 }
@@ -396,10 +399,10 @@ void perform(act what, lane *lanes)
         load_matrices(lanes, what == LOAD_TRANSPOSED);
         break;
     case MMA_BF16:
-        multiply_16(lanes, bf16_of);
+        multiply_16<bf16_of>(lanes);
         break;
     case MMA_F16:
-        multiply_16(lanes, half_of);
+        multiply_16<half_of>(lanes);
         break;
     case MMA_S8:
         multiply_s8(lanes);
