@@ -68,16 +68,12 @@ static void pack_keys(uint16_t *tiles, const uint16_t *k, int64_t stride, int64_
 /* 32 keys of 32 dimensions: pairs of keys side by side, then 16 x 16 pairs are transposed. */
 INLINE void transpose_values(uint16_t *to, const uint16_t *v, int64_t stride, int64_t count)
 {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
-                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     __m512i left[16], right[16];
     for (int i = 0; i < 16; i++) {
         const uint16_t *row = v + 2 * i * stride;
         __m512i a = 2 * i < count ? _mm512_loadu_si512(row) : _mm512_setzero_si512();
         __m512i b = 2 * i + 1 < count ? _mm512_loadu_si512(row + stride) : _mm512_setzero_si512();
-        left[i] = _mm512_permutex2var_epi16(a, low, b);
-        right[i] = _mm512_permutex2var_epi16(a, high, b);
+        pair_values(a, b, &left[i], &right[i]);
     }
     transpose_pairs((char *)to, LINE, left);
     transpose_pairs((char *)to + TILE, LINE, right);

@@ -90,9 +90,6 @@ INLINE void multiply_keys(const cpu_attention_few_rows *rows, const cpu_attentio
 /* The values of `keys` in pairs; zeros for what is missing to whole steps. */
 INLINE void pack_values(uint16_t *pairs, const cpu_attention_few_keys *keys, int64_t n)
 {
-    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
-                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
-    const __m512i high = _mm512_add_epi16(low, _mm512_set1_epi16(16));
     int64_t stride = keys->v_stride;
     for (int64_t key = 0; key < keys->count || key % STEP != 0; key += 2) {
         const uint16_t *v = keys->v + key * stride, *soon = keys->soon_v + key * stride;
@@ -101,8 +98,10 @@ INLINE void pack_values(uint16_t *pairs, const cpu_attention_few_keys *keys, int
         for (int64_t col = 0; col < n; col += STEP, v += STEP, soon += STEP, to += TILE) {
             __m512i a = first ? _mm512_loadu_si512(v) : _mm512_setzero_si512();
             __m512i b = second ? _mm512_loadu_si512(v + stride) : _mm512_setzero_si512();
-            _mm512_storeu_si512(to, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_storeu_si512(to + TILE / 2, _mm512_permutex2var_epi16(a, high, b));
+            __m512i left, right;
+            pair_values(a, b, &left, &right);
+            _mm512_storeu_si512(to, left);
+            _mm512_storeu_si512(to + TILE / 2, right);
             __builtin_prefetch(soon, 0, 2);
             __builtin_prefetch(soon + stride, 0, 2);
         }

@@ -1,5 +1,5 @@
-/* attention_softmax.h - the arithmetic of softmax that attention on AMX has for many queries and for few: so their bits
- * are the same. For files that are compiled for AVX-512.
+/* attention_softmax.h - what attention on AMX has for many queries and for few, above all the arithmetic of softmax: so
+ * their bits are the same. For files that are compiled for AVX-512.
  *
  * Weights are powers of two, 2^(s log2(e) scale - m). The reference m of a query is a whole number, so that what was
  * summed under another is multiplied by an exact power of two; and it only moves when a score is 2^8 times above it,
@@ -24,6 +24,15 @@ typedef struct tile_config {
     uint16_t row_bytes[16];
     uint8_t rows[16];
 } tile_config;
+
+/* The values of two keys, 32 dimensions, as pairs: those of the first 16 dimensions and of the others. */
+INLINE void pair_values(__m512i a, __m512i b, __m512i *left, __m512i *right)
+{
+    const __m512i low = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37,
+                                         5, 36, 4, 35, 3, 34, 2, 33, 1, 32, 0);
+    *left = _mm512_permutex2var_epi16(a, low, b);
+    *right = _mm512_permutex2var_epi16(a, _mm512_add_epi16(low, _mm512_set1_epi16(16)), b);
+}
 
 /* 2^(s * scale - reference), whose upper sixteen bits are it rounded to bf16, half upwards. The polynomial is the
  * minimax one of degree 3 for 2^f on [0, 1) that is 1 at 0 (relative error 8.6e-5); the half that rounds is added to
